@@ -1,0 +1,28 @@
+"""hilum: find many diseases at once in chest X-ray studies, most of them rare.
+
+The face of the package. Names load on first use, so `import hilum` costs nothing and needs no torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "HilumError": "hilum.errors",
+    "cache": "hilum.data.cache",
+    "demo": "hilum.demo",
+    "evaluate": "hilum.evaluation.evaluate",
+    "import_studies": "hilum.sources",
+    "load": "hilum.inference.predict",
+    "predict": "hilum.inference.predict",
+    "train": "hilum.training.run",
+}
+
+__all__ = ["__version__", *_WHERE]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'hilum' has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name]), name)
