@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import polars as pl
 
 from hilum.atomic import atomic_path
@@ -131,6 +132,54 @@ def studies_metadata(path: str | Path) -> dict[str, str]:
 def _rebased(paths: Sequence[str], root: Path) -> list[str]:
     shared = os.path.commonpath([os.path.dirname(path) for path in paths])
     return [str(root / os.path.relpath(path, shared)) for path in paths]
+
+
+Uncertain = Literal["ignore", "ones", "zeros", "smooth"]
+_UNCERTAIN: dict[Uncertain, float] = {
+    "ignore": float("nan"),
+    "ones": 1.0,
+    "zeros": 0.0,
+    "smooth": 0.7,  # the middle of the label-smoothing range .55 to .85 of Pham et al. 2021
+}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """One row per study (or per image), in order of first appearance.
+
+    ids: study_id (or image_id) of each row; patients: its patient, or the study itself where patients are unknown;
+    values: float32 (rows, findings), NaN = unknown; findings: the column names of `values`.
+    """
+
+    ids: list[str]
+    patients: list[str]
+    values: np.ndarray
+    findings: list[str]
+
+
+def labels_of(
+    table: pl.DataFrame, findings: Sequence[str], *, level: Level = "study", uncertain: Uncertain = "ignore"
+) -> Labels:
+    """Labels of a study table as a matrix; a finding the table lacks is unknown throughout.
+
+    Where the images of a study are labelled apart, the study shows what any of its images shows: 1 before -1 before 0.
+    """
+    key = "study_id" if level == "study" else "image_id"
+    present = [name for name in findings if name in table.columns]
+    ranked = [  # 1 > -1 > 0 > null, so that max decides
+        pl.col(name).replace_strict({1: 2, -1: 1, 0: 0}, default=None, return_dtype=pl.Int8).max().alias(name)
+        for name in present
+    ]
+    rows = table.group_by(key, maintain_order=True).agg(pl.col("patient_id").first().alias("__patient"), *ranked)
+    meaning = {2: 1.0, 1: _UNCERTAIN[uncertain], 0: 0.0}
+    values = np.full((rows.height, len(findings)), np.nan, dtype=np.float32)
+    for column, name in enumerate(findings):
+        if name in present:
+            numbers = rows[name].replace_strict(meaning, default=None, return_dtype=pl.Float32)
+            values[:, column] = numbers.fill_null(float("nan")).to_numpy()
+    ids = rows[key].to_list()
+    patients = [patient if patient is not None else own for patient, own in zip(rows["__patient"], ids)]
+    return Labels(ids=ids, patients=patients, values=values, findings=list(findings))
 
 
 @dataclass

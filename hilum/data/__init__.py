@@ -1,0 +1,1 @@
+"""Splits, cache and checks of study tables; no torch."""

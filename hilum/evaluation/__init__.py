@@ -1,0 +1,1 @@
+"""Honest judgement of predictions: metrics, intervals, reports; no torch."""

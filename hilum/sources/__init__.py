@@ -1,0 +1,1 @@
+"""Public data sets as study tables: one file, one data set."""
