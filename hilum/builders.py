@@ -1,0 +1,58 @@
+"""Choosing a builder by name from a dictionary, and checking its options before anything slow begins."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from hilum.errors import InputError, nearest
+
+
+def choose(kind: str, builders: Mapping[str, Callable[..., Any]], name: str) -> Callable[..., Any]:
+    """The builder of that name, or `package.module:name` imported from the user's own code.
+
+    Only for recipes that a user runs: names out of a bundle are looked up in the dictionary alone (see `listed`).
+    """
+    if ":" not in name:
+        return listed(kind, builders, name)
+    module, _, attribute = name.partition(":")
+    try:
+        builder = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"{kind} {name!r} cannot be imported ({error})", do="check the module's path and name"
+        ) from error
+    if not callable(builder):
+        raise InputError(f"{kind} {name!r} is not a function or class", do="name something that can be called")
+    return builder  # type: ignore[no-any-return]
+
+
+def listed(kind: str, builders: Mapping[str, Callable[..., Any]], name: str) -> Callable[..., Any]:
+    """The builder of that name in the dictionary, or InputError with the nearest name."""
+    if name not in builders:
+        raise InputError(f"there is no {kind} {name!r}", do=nearest(name, builders))
+    return builders[name]
+
+
+def check_options(kind: str, name: str, builder: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Hold options against the builder's keyword-only parameters: names and plain types. Raises InputError."""
+    parameters = inspect.signature(builder).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = {parameter.name: parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
+    for option, value in options.items():
+        if option not in known:
+            raise InputError(f"{option!r} is not an option of {kind} {name!r}", do=nearest(option, known))
+        expected = known[option].annotation
+        wrong = (expected is float and not _is_number(value)) or (
+            expected in (int, bool, str)
+            and not (isinstance(value, expected) and (expected is bool) == isinstance(value, bool))
+        )
+        if wrong:
+            raise InputError(f"option {option!r} of {kind} {name!r} is {value!r}", do=f"give a {expected.__name__}")
+    if missing := [p.name for p in known.values() if p.default is p.empty and p.name not in options]:
+        raise InputError(f"{kind} {name!r} needs the option {missing[0]!r}", do="add it to the recipe")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

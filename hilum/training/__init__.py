@@ -1,0 +1,1 @@
+"""Training: a recipe becomes a plan, a loop, a run folder."""
