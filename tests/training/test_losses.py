@@ -119,7 +119,7 @@ def test_stopped_focus_gradient_changes_the_gradient_only():
 
 
 def test_misspelt_option_names_the_nearest():
-    with pytest.raises(InputError, match="[Dd]id you mean 'gamma_neg'"):
+    with pytest.raises(InputError, match=r"[Dd]id you mean 'gamma_neg'"):
         build_loss("asymmetric", [1.0], 2, gama_neg=2.0)
-    with pytest.raises(InputError, match="[Dd]id you mean 'asymmetric'"):
+    with pytest.raises(InputError, match=r"[Dd]id you mean 'asymmetric'"):
         build_loss("asymetric", [1.0], 2)

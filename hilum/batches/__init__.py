@@ -1,0 +1,1 @@
+"""Batches: studies from the cache as tensors, and their augmentation."""

@@ -1,0 +1,151 @@
+"""Studies as batches: which images a study has, in which order, and the arrays a model takes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from hilum.errors import InputError
+from hilum.tables import VIEWS, Level, Uncertain, labels_of
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B studies of up to V views.
+
+    images uint8 (B, V, 1, H, W); present bool (B, V); view int8 (B, V): 0 unknown, 1 PA, 2 AP, 3 LATERAL;
+    demographics float32 (B, 4): age in decades, age known, sex (F 0, M 1), sex known;
+    labels float32 (B, F), NaN = unknown; study_id: B ids (image ids where a sample is one image).
+    """
+
+    images: Tensor
+    present: Tensor
+    view: Tensor
+    demographics: Tensor
+    labels: Tensor
+    study_id: list[str]
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on a device."""
+        tensors = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
+        return replace(self, **tensors)
+
+
+_TENSORS = ("images", "present", "view", "demographics", "labels")
+
+
+class Images(Protocol):
+    """Where decoded images come from: a cache, or files decoded on the fly."""
+
+    def rows(self, image_ids: Sequence[str]) -> np.ndarray: ...
+
+    def images(self, rows: np.ndarray) -> np.ndarray: ...
+
+
+class Studies:
+    """The studies of a table, ready to be drawn as batches.
+
+    images: a cache (hilum.data.cache); images it does not hold (unreadable ones) are left out, and a study without any
+        readable image is left out with them and listed in `without_images`.
+    views: most views of a study in a batch; in training drawn at random, else the first in the order PA, AP, LATERAL,
+        unknown, then image id.
+    level: study, or image: then every image is a sample of its own with its study's labels.
+    """
+
+    def __init__(
+        self,
+        table: pl.DataFrame,
+        images: Images,
+        findings: Sequence[str],
+        *,
+        views: int = 4,
+        level: Level = "study",
+        uncertain: Uncertain = "ignore",
+    ):
+        self.source, self.findings, self.views, self.level = images, list(findings), views, level
+        order = pl.col("view").replace_strict({name: i for i, name in enumerate(("PA", "AP", "LATERAL", "unknown"))})
+        key = "study_id" if level == "study" else "image_id"
+        table = table.with_columns(__row=pl.Series(images.rows(table["image_id"].to_list()), dtype=pl.Int64))
+        readable = table.filter(pl.col("__row") >= 0)
+        all_ids = table[key].unique(maintain_order=True)
+        self.without_images: list[str] = all_ids.filter(~all_ids.is_in(readable[key].unique().implode())).to_list()
+        if readable.is_empty():
+            raise InputError("none of the studies has a readable image", do="build the cache first with `hilum cache`")
+        code = pl.col("view").replace_strict({name: i for i, name in enumerate(VIEWS)}, return_dtype=pl.Int8)
+        ordered = readable.with_columns(__code=code, __order=order).sort("__order", "image_id")
+        grouped = ordered.group_by(key, maintain_order=True).agg("__row", "__code")
+        labels = labels_of(readable, findings, level=level, uncertain=uncertain)
+        place = {study: i for i, study in enumerate(grouped[key].to_list())}
+        at = [place[study] for study in labels.ids]
+        self.ids, self.patients, self.labels = labels.ids, labels.patients, labels.values
+        lengths = grouped["__row"].list.len().to_numpy()
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        self._start, self._length = starts[:-1][at], lengths[at]
+        self._rows = grouped["__row"].explode().to_numpy()
+        self._view = grouped["__code"].explode().to_numpy().astype(np.int8)
+        self.demographics = _demographics(readable, key)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """(F,) positives (soft labels count by their value) and (F,) known entries."""
+        known = ~np.isnan(self.labels)
+        return np.where(known, self.labels, 0.0).sum(axis=0, dtype=np.float64), known.sum(axis=0)
+
+    def batch(self, indices: np.ndarray, generator: np.random.Generator | None = None) -> Batch:
+        """The batch of these studies; `generator` draws the views of a study that has too many, else the first are taken."""
+        chosen = [self._choose(int(index), generator) for index in indices]
+        width = max(len(places) for places in chosen)
+        present = np.zeros((len(indices), width), dtype=bool)
+        view = np.zeros((len(indices), width), dtype=np.int8)
+        for i, places in enumerate(chosen):
+            present[i, : len(places)] = True
+            view[i, : len(places)] = self._view[places]
+        pixels = self.source.images(self._rows[np.concatenate(chosen)])
+        images = np.zeros((*present.shape, 1, *pixels.shape[1:]), dtype=np.uint8)
+        images[present] = pixels[:, None]
+        return Batch(
+            images=torch.from_numpy(images),
+            present=torch.from_numpy(present),
+            view=torch.from_numpy(view),
+            demographics=torch.from_numpy(self.demographics[indices]),
+            labels=torch.from_numpy(self.labels[indices]),
+            study_id=[self.ids[index] for index in indices],
+        )
+
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
+        """All studies, batch by batch, in their own order."""
+        for start in range(0, len(self), batch_size):
+            yield self.batch(np.arange(start, min(start + batch_size, len(self))))
+
+    def _choose(self, index: int, generator: np.random.Generator | None) -> np.ndarray:
+        places: np.ndarray = np.arange(self._start[index], self._start[index] + self._length[index])
+        if len(places) <= self.views:
+            return places
+        return (
+            places[: self.views] if generator is None else np.sort(generator.choice(places, self.views, replace=False))
+        )
+
+
+def _demographics(table: pl.DataFrame, key: str) -> np.ndarray:
+    """float32 (rows, 4) of the first image of each study, unknown as 0 with its flag 0."""
+    age = pl.col("age").cast(pl.Float32) if "age" in table.columns else pl.lit(None, dtype=pl.Float32)
+    sex = pl.col("sex") if "sex" in table.columns else pl.lit(None, dtype=pl.String)
+    rows = table.group_by(key, maintain_order=True).agg(age.first().alias("age"), sex.first().alias("sex"))
+    columns = [
+        rows["age"].fill_null(0) / 10,
+        rows["age"].is_not_null().cast(pl.Float32),
+        (rows["sex"] == "M").fill_null(False).cast(pl.Float32),
+        rows["sex"].is_not_null().cast(pl.Float32),
+    ]
+    return np.stack([column.to_numpy() for column in columns], axis=1).astype(np.float32)
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order in which an epoch draws its samples: a permutation that depends on (seed, epoch) alone."""
+    return np.random.default_rng([seed, epoch, 0]).permutation(count)

@@ -1,0 +1,139 @@
+"""The bundle: the portable model folder, weights with every fact needed to use them. Written and checked here, without torch."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from hilum import __version__
+from hilum.atomic import atomic_folder
+from hilum.errors import InputError, from_os_error
+from hilum.operating_points import OperatingPoint, read_operating_points, write_operating_points
+from hilum.pixels.spec import PixelSpec
+
+WEIGHTS, FACTS = "model.safetensors", "bundle.json"
+
+
+@dataclass
+class Bundle:
+    """The facts of a model.
+
+    findings:     in the order of the logits.
+    pixels:       the spec that images must be rendered with.
+    architecture: backbone, fusion, head and their options, from dictionaries of this package alone.
+    vocabulary:   open (findings can be added by text) or closed.
+    positives, known: training counts per finding.
+    sources:      data sets the model saw; licence: of its weights, null where nobody said.
+    note:         a sentence every report repeats, null where there is none.
+    views:        most views of a study read at once.
+    folder:       where the bundle lies; null before it is written.
+    """
+
+    findings: list[str]
+    pixels: PixelSpec
+    architecture: dict[str, Any]
+    positives: dict[str, int]
+    known: dict[str, int]
+    sources: list[str]
+    views: int = 4
+    vocabulary: Literal["open", "closed"] = "closed"
+    licence: str | None = None
+    note: str | None = None
+    hilum_version: str = __version__
+    identity: str = ""
+    folder: Path | None = None
+    operating_points: list[OperatingPoint] = field(default_factory=list)
+
+    @property
+    def weights_file(self) -> Path:
+        if self.folder is None:
+            raise InputError("this bundle has not been written yet", do="write it first")
+        return self.folder / WEIGHTS
+
+
+def write_bundle(
+    bundle: Bundle, weights: Mapping[str, np.ndarray], folder: str | Path, *, recipe: str, card: str
+) -> Bundle:
+    """Write a bundle as one folder, whole or not at all, and hand it back with its identity.
+
+    weights: float arrays by parameter name; recipe: YAML of the run; card: the model card, Markdown.
+    """
+    target = Path(folder)
+    with atomic_folder(target) as temporary:
+        save_file({key: np.ascontiguousarray(value) for key, value in weights.items()}, temporary / WEIGHTS)
+        write_operating_points(bundle.operating_points, temporary / "operating_points.csv")
+        (temporary / "recipe.yaml").write_text(recipe, encoding="utf-8")
+        (temporary / "card.md").write_text(card, encoding="utf-8")
+        bundle.identity = _identity(_sha256(temporary / WEIGHTS), bundle)
+        facts = {key: value for key, value in asdict(bundle).items() if key not in ("folder", "operating_points")}
+        facts["files"] = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
+        (temporary / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    bundle.folder = target
+    return bundle
+
+
+def read_bundle(folder: str | Path, *, expect: str | None = None) -> Bundle:
+    """Read a bundle and check every file against its SHA-256. `expect` pins the identity (its beginning is enough).
+
+    Nothing is unpickled, imported by name or downloaded. Raises InputError naming the file at fault.
+    """
+    target = Path(folder)
+    if target.name == FACTS:
+        target = target.parent
+    if not (target / FACTS).is_file():
+        beside = next((path.parent for path in sorted(target.glob(f"*/{FACTS}"))), None) if target.is_dir() else None
+        hint = f"did you mean {beside}?" if beside else "name the bundle folder that `hilum train` wrote (RUN/bundle)"
+        raise InputError(f"this is not a bundle: it holds no {FACTS}", where=target, do=hint)
+    try:
+        facts = json.loads((target / FACTS).read_text(encoding="utf-8"))
+        files = facts.pop("files")
+        facts["pixels"] = PixelSpec(**facts["pixels"])
+        bundle = Bundle(**facts, folder=target)
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise InputError("the facts of the bundle cannot be read", where=target / FACTS, do=_DAMAGED) from error
+    except OSError as error:
+        raise from_os_error(error, target / FACTS) from error
+    for name, wanted in files.items():
+        file = target / Path(name).name
+        if not file.is_file():
+            raise InputError("a file of the bundle is missing", where=file, do=_DAMAGED)
+        if _sha256(file) != wanted:
+            raise InputError("this file is not as the bundle was written: its SHA-256 differs", where=file, do=_DAMAGED)
+    if bundle.identity != _identity(files[WEIGHTS], bundle):
+        raise InputError("the facts of the bundle do not belong to its weights", where=target / FACTS, do=_DAMAGED)
+    if expect is not None and not bundle.identity.startswith(expect.lower()):
+        raise InputError(
+            f"the bundle is {bundle.identity[:12]}, not {expect}", where=target, do="get the bundle you expect"
+        )
+    bundle.operating_points = read_operating_points(target / "operating_points.csv")
+    return bundle
+
+
+def read_weights(bundle: Bundle) -> dict[str, np.ndarray]:
+    """The weights of a bundle by parameter name."""
+    try:
+        with safe_open(bundle.weights_file, framework="numpy") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping, has only keys())
+    except SafetensorError as error:
+        raise InputError("the weights cannot be read", where=bundle.weights_file, do=_DAMAGED) from error
+
+
+_DAMAGED = "copy the bundle again from where it came"
+
+
+def _identity(weights_sha: str, bundle: Bundle) -> str:
+    """SHA-256 over weights, findings, pixel spec and architecture: what decides the logits."""
+    facts = {"weights": weights_sha, "findings": bundle.findings, "pixels": bundle.pixels.as_dict()}
+    facts |= {"architecture": bundle.architecture, "views": bundle.views}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,110 @@
+"""Backbones: any timm network in grey, with the facts timm knows of it."""
+
+import warnings
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from hilum.errors import InputError, MachineError, nearest
+
+
+@dataclass(frozen=True)
+class BackboneFacts:
+    """What is known of a backbone and its weights.
+
+    name: timm architecture; tag: its pretrained weights, if they were loaded; mean, std: of grey pixels in [0, 1];
+    channels: of its feature map; input_size: the side its weights were trained at; licence: of the weights.
+    """
+
+    name: str
+    tag: str | None
+    channels: int
+    input_size: int
+    mean: float
+    std: float
+    licence: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The facts as plain values for JSON."""
+        return asdict(self)
+
+
+class Backbone(nn.Module):
+    """images (N, 1, H, W) float in [0, 1] -> feature map (N, C, h, w)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, facts: BackboneFacts):
+        super().__init__()
+        self.network, self.facts = network, facts
+        self.register_buffer("mean", torch.tensor(facts.mean), persistent=False)
+        self.register_buffer("std", torch.tensor(facts.std), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.network.forward_features((images - self.mean) / self.std)  # type: ignore[operator]
+        if features.ndim == 3:  # a transformer's tokens, class and register tokens first
+            features = features[:, getattr(self.network, "num_prefix_tokens", 0) :]
+            height, width = self.network.patch_embed.grid_size  # type: ignore[union-attr, misc]
+            return features.transpose(1, 2).reshape(len(features), -1, height, width)
+        if getattr(self.network, "output_fmt", "NCHW") == "NHWC":
+            return features.permute(0, 3, 1, 2)
+        return features
+
+
+def build_backbone(name: str, image_size: int, *, pretrained: bool | None = None, **options: Any) -> Backbone:
+    """A timm network with one input channel and no classifier.
+
+    name: `convnext_small.fb_in22k_ft_in1k`, or `hf-hub:...` / `local-dir:...` as timm takes them (these fix the weights).
+    image_size: side of the images in pixels, for networks that are built for one size.
+    pretrained: load the weights of that name, by default where the name has a tag (`resnet18.a1_in1k`); on failure a
+        MachineError, never a silent random start.
+    options: passed to timm (drop_path_rate, drop_rate, ...).
+    """
+    if ":" not in name and not timm.is_model(name):
+        raise InputError(f"timm has no backbone {name!r}", do=_suggestion(name))
+    try:
+        fixed = (
+            timm.create_model(name, num_classes=0).pretrained_cfg.get("fixed_input_size") if ":" not in name else False
+        )
+        sized = {"img_size": image_size} if fixed else {}
+        network = timm.create_model(name, pretrained=loaded, in_chans=1, num_classes=0, **sized, **options)
+    except TypeError as error:
+        raise InputError(
+            f"backbone {name!r} does not take these options ({error})", do="remove them from the recipe"
+        ) from error
+    except (OSError, RuntimeError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MachineError(
+            f"the weights of backbone {name!r} cannot be loaded ({first})",
+            do="check the connection, name a folder as local-dir:PATH, or set model.backbone.pretrained=false",
+        ) from error
+    facts = facts_of(network, loaded=loaded)
+    if loaded and facts.licence and "nc" in facts.licence:
+        warnings.warn(
+            f"the weights of {facts.name} are licensed {facts.licence}: non-commercial use only", stacklevel=2
+        )
+    return Backbone(network, facts)
+
+
+def facts_of(network: nn.Module, *, loaded: bool) -> BackboneFacts:
+    """What timm knows of a network. Grey mean and std are the averages over the colour channels."""
+    known: dict[str, Any] = dict(network.pretrained_cfg)  # type: ignore[arg-type, call-overload]
+    return BackboneFacts(
+        name=known["architecture"],
+        tag=known.get("tag") if loaded else None,
+        channels=int(network.num_features),  # type: ignore[arg-type]
+        input_size=known["input_size"][-1],
+        mean=fmean(known["mean"]),
+        std=fmean(known["std"]),
+        licence=known.get("license") if loaded else None,
+    )
+
+
+def _suggestion(name: str) -> str:
+    stem = name.split(".")[0]
+    return nearest(stem, timm.list_models(f"*{stem[:4]}*")[:12] or ["resnet18", "densenet121", "convnext_small"])

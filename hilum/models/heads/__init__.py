@@ -1,0 +1,10 @@
+"""Heads by name: tokens (B, T, C) -> logits (B, F). A new one is a file of its own and its line here."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from hilum.models.heads.linear import linear
+from hilum.models.heads.ml_decoder import ml_decoder
+
+HEADS: dict[str, Callable[..., nn.Module]] = {"linear": linear, "ml_decoder": ml_decoder}

@@ -1,0 +1,100 @@
+"""ML-Decoder: a few queries ask the image tokens, and each query answers for a group of findings."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hilum.errors import InputError
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of queries (B, Q, D) to tokens (B, T, D) -> (B, Q, D)."""
+
+    def __init__(self, dim: int, heads: int, dropout: float):
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query, self.key, self.value = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
+        q, k, v = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in (self.query(queries), self.key(tokens), self.value(tokens))
+        )
+        heads = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
+        answer: Tensor = self.out(heads.transpose(1, 2).flatten(2))
+        return answer
+
+
+class DecoderLayer(nn.Module):
+    """Cross-attention and feed-forward with post-normalisation; queries never see one another (ML-Decoder, section 2.3)."""
+
+    def __init__(self, dim: int, heads: int, hidden: int, dropout: float):
+        super().__init__()
+        self.attend = CrossAttention(dim, heads, dropout)
+        self.expand, self.contract = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
+        queries = self.norms[0](queries + self.dropout(queries))
+        queries = self.norms[1](queries + self.dropout(self.attend(queries, tokens)))
+        answer = self.contract(self.dropout(F.relu(self.expand(queries))))
+        normed: Tensor = self.norms[2](queries + self.dropout(answer))
+        return normed
+
+
+class MLDecoder(nn.Module):
+    """tokens (B, T, C) -> logits (B, F) (Ridnik et al. 2023, ML-Decoder).
+
+    The group projection is one product: weight (G, D, ceil(F / G)), where the authors' code loops over groups.
+    """
+
+    def __init__(
+        self, channels: int, findings: int, groups: int, dim: int, heads: int, hidden: int, layers: int, dropout: float
+    ):
+        super().__init__()
+        self.findings = findings
+        self.embed = nn.Linear(channels, dim)
+        self.queries = nn.Parameter(torch.randn(groups, dim))
+        self.layers = nn.ModuleList(DecoderLayer(dim, heads, hidden, dropout) for _ in range(layers))
+        width = math.ceil(findings / groups)
+        self.weight = nn.Parameter(torch.empty(groups, dim, width))
+        self.bias = nn.Parameter(torch.zeros(findings))
+        nn.init.trunc_normal_(self.weight, std=dim**-0.5)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        memory = F.relu(self.embed(tokens))
+        answers = self.queries.expand(len(tokens), -1, -1)
+        for layer in self.layers:
+            answers = layer(answers, memory)
+        logits = torch.einsum("bgd,gdw->bgw", answers, self.weight).flatten(1)
+        return logits[:, : self.findings] + self.bias
+
+
+def ml_decoder(
+    channels: int,
+    findings: int,
+    *,
+    groups: int | Literal["auto"] = "auto",
+    dim: int = 768,
+    heads: int = 8,
+    hidden: int = 2048,
+    layers: int = 1,
+    dropout: float = 0.1,
+    queries: Literal["learned", "fixed"] = "learned",
+) -> nn.Module:
+    """ML-Decoder. groups auto = one query per finding, at most 100; queries fixed = random and never trained, as published."""
+    if dim % heads:
+        raise InputError(f"head ml_decoder: dim {dim} is not a multiple of heads {heads}", do="change one of them")
+    count = min(100, findings) if groups == "auto" else groups
+    if not 1 <= count <= findings:
+        raise InputError(
+            f"head ml_decoder: {count} groups for {findings} findings", do=f"choose 1 to {findings}, or auto"
+        )
+    head = MLDecoder(channels, findings, count, dim, heads, hidden, layers, dropout)
+    head.queries.requires_grad_(queries == "learned")
+    return head
