@@ -129,7 +129,7 @@ _DAMAGED = "copy the bundle again from where it came"
 
 def _identity(weights_sha: str, bundle: Bundle) -> str:
     """SHA-256 over weights, findings, pixel spec and architecture: what decides the logits."""
-    facts = {"weights": weights_sha, "findings": bundle.findings, "pixels": bundle.pixels.as_dict()}
+    facts: dict[str, Any] = {"weights": weights_sha, "findings": bundle.findings, "pixels": bundle.pixels.as_dict()}
     facts |= {"architecture": bundle.architecture, "views": bundle.views}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

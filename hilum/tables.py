@@ -130,7 +130,7 @@ def studies_metadata(path: str | Path) -> dict[str, str]:
 
 
 def _rebased(paths: Sequence[str], root: Path) -> list[str]:
-    shared = os.path.commonpath([os.path.dirname(path) for path in paths])
+    shared = os.path.commonpath([Path(path).parent for path in paths])
     return [str(root / os.path.relpath(path, shared)) for path in paths]
 
 

@@ -67,11 +67,10 @@ def build_backbone(name: str, image_size: int, *, pretrained: bool | None = None
     """
     if ":" not in name and not timm.is_model(name):
         raise InputError(f"timm has no backbone {name!r}", do=_suggestion(name))
+    loaded = pretrained if pretrained is not None else "." in name or ":" in name
+    known = timm.get_pretrained_cfg(name) if ":" not in name else None
+    sized = {"img_size": image_size} if known and known.fixed_input_size else {}
     try:
-        fixed = (
-            timm.create_model(name, num_classes=0).pretrained_cfg.get("fixed_input_size") if ":" not in name else False
-        )
-        sized = {"img_size": image_size} if fixed else {}
         network = timm.create_model(name, pretrained=loaded, in_chans=1, num_classes=0, **sized, **options)
     except TypeError as error:
         raise InputError(
