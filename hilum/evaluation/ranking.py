@@ -81,3 +81,11 @@ class Ranking:
             weight = np.add.reduceat(weights[self.tied], self.tied_starts, dtype=np.int64)
             tied = float(gained[self.tied_group] @ weight)
         return average, (float(below) + 0.5 * tied) / (positives * negatives)
+
+    def f1(self, weights: NDArray[np.integer], called: int) -> float:
+        """F1 of calling the first `called` entries positive, entries taken `weights` times each; NaN without a positive."""
+        positives = int(weights[self.hits].sum(dtype=np.int64))
+        if not positives:
+            return float("nan")
+        true = int(weights[self.hits[: np.searchsorted(self.hits, called)]].sum(dtype=np.int64))
+        return 2 * true / (int(weights[:called].sum(dtype=np.int64)) + positives)
