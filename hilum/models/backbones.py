@@ -1,5 +1,6 @@
 """Backbones: any timm network in grey, with the facts timm knows of it."""
 
+import difflib
 import warnings
 from dataclasses import asdict, dataclass
 from statistics import fmean
@@ -9,7 +10,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from hilum.errors import InputError, MachineError, nearest
+from hilum.errors import InputError, MachineError
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,7 @@ def build_backbone(name: str, image_size: int, *, pretrained: bool | None = None
         MachineError, never a silent random start.
     options: passed to timm (drop_path_rate, drop_rate, ...).
     """
-    if ":" not in name and not timm.is_model(name):
-        raise InputError(f"timm has no backbone {name!r}", do=_suggestion(name))
+    check_backbone(name)
     loaded = pretrained if pretrained is not None else "." in name or ":" in name
     known = timm.get_pretrained_cfg(name) if ":" not in name else None
     sized = {"img_size": image_size} if known and known.fixed_input_size else {}
@@ -90,6 +90,18 @@ def build_backbone(name: str, image_size: int, *, pretrained: bool | None = None
     return Backbone(network, facts)
 
 
+def check_backbone(name: str) -> None:
+    """Raise InputError, with the nearest name, for a backbone that timm does not have; builds nothing."""
+    if ":" in name:
+        return
+    if not timm.is_model(name):
+        stem = name.split(".")[0]
+        known = timm.list_models()
+        close = difflib.get_close_matches(stem, known, n=4)
+        hint = f"did you mean {close[0]!r}? Near it: {', '.join(close)}" if close else "see timm.list_models()"
+        raise InputError(f"timm has no backbone {name!r}", do=hint)
+
+
 def facts_of(network: nn.Module, *, loaded: bool) -> BackboneFacts:
     """What timm knows of a network. Grey mean and std are the averages over the colour channels."""
     known: dict[str, Any] = dict(network.pretrained_cfg)  # type: ignore[arg-type, call-overload]
@@ -102,8 +114,3 @@ def facts_of(network: nn.Module, *, loaded: bool) -> BackboneFacts:
         std=fmean(known["std"]),
         licence=known.get("license") if loaded else None,
     )
-
-
-def _suggestion(name: str) -> str:
-    stem = name.split(".")[0]
-    return nearest(stem, timm.list_models(f"*{stem[:4]}*")[:12] or ["resnet18", "densenet121", "convnext_small"])

@@ -1,0 +1,260 @@
+"""The verbs: each checks its arguments, calls one function, prints the next command."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hilum import __version__
+from hilum.errors import HilumError, InputError
+
+app = typer.Typer(
+    name="hilum",
+    help="Find many diseases at once in chest X-ray studies, most of them rare.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+_OPEN = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        print(f"hilum {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _next(*words: object) -> None:
+    """Print the command that comes next, ready to be pasted."""
+    import shlex
+
+    print(f"\nNext: {shlex.join(str(word) for word in words)}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="Folder to make.")] = Path("demo")) -> None:
+    """Phantom studies, a model, an honest report: the whole way in a few minutes on a CPU."""
+    from hilum.demo import demo as run
+    from hilum.progress import shown
+
+    run(out, progress=shown, say=_say)
+    _next("hilum", "predict", out / "run" / "bundle", out / "images", "-o", out / "mine.parquet")
+
+
+@app.command("import", context_settings=_OPEN)
+def import_(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(help="nih, folder or phantom.")],
+    root: Annotated[Path | None, typer.Argument(help="Where the data lies (phantom: none).")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="A folder, or a .parquet file.")] = Path(
+        "studies.parquet"
+    ),
+    patients: Annotated[str, typer.Option(help="unknown: the data does not say who the patients are.")] = "known",
+) -> None:
+    """Read a data set into a study table. Further options (--table, --patient-column, --studies ...) go to the source."""
+    from hilum.progress import shown
+    from hilum.sources import import_studies
+
+    if patients not in ("known", "unknown"):
+        raise InputError(f"--patients is {patients!r}", do="say known or unknown")
+    options = _options(context.args)
+    table, imported = import_studies(source, root, output, patients=patients, progress=shown, **options)  # type: ignore[arg-type]
+    for note in imported.notes:
+        print(note)
+    studies = imported.studies["study_id"].n_unique()
+    print(f"{imported.studies.height:,} images of {studies:,} studies in {table}")
+    _next("hilum", "cache", table, "--size", 224, "-o", "cache")
+
+
+@app.command()
+def cache(
+    studies: Annotated[Path, typer.Argument(help="A study table.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The cache folder.")] = Path("cache"),
+    size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 224,
+    fit: Annotated[str, typer.Option(help="pad, stretch or crop.")] = "pad",
+    tone: Annotated[str, typer.Option(help="as_is, equalize_hist or window.")] = "as_is",
+    workers: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
+) -> None:
+    """Decode every image once into memory-mapped shards; go on where an interrupted run stopped."""
+    from hilum.data.cache import cache as build
+    from hilum.progress import shown
+
+    images = build(studies, output, size=size, fit=fit, tone=tone, workers=workers, progress=shown)  # type: ignore[arg-type]
+    _unreadable(images.unreadable)
+    print(f"{len(images.image_ids):,} images of {size} x {size} px in {output}")
+    _next("hilum", "train", "nih_quick", f"studies={studies}", f"cache.folder={output}", f"cache.size={size}")
+
+
+@app.command()
+def recipes() -> None:
+    """Every recipe of the package, one line each."""
+    from hilum.recipe import recipe_names
+
+    for name, sentence in recipe_names().items():
+        print(f"{name:<24} {sentence}")
+
+
+@app.command()
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="A recipe's name (see `hilum recipes`) or file.")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value ..., such as train.epochs=3.")] = None,
+    run: Annotated[Path | None, typer.Option(help="The run folder; by default runs/RECIPE.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+) -> None:
+    """Train as a recipe says; bundle, predictions and report land in the run folder."""
+    from hilum.progress import shown
+    from hilum.training.run import train as work
+
+    if resume and run is None:
+        raise InputError("--resume needs the run to go on with", do="name it with --run")
+    folder = work(recipe, overrides or [], run=run, resume=resume, progress=shown, say=_say)
+    print(f"Report: {folder / 'report' / 'report.html'}")
+    tested = next((f for f in ("test", "valid") if (folder / f"predictions_{f}.parquet").exists()), "valid")
+    _next(
+        "hilum",
+        "evaluate",
+        folder / f"predictions_{tested}.parquet",
+        folder / "studies.parquet",
+        "-o",
+        folder / "report-1000",
+    )
+
+
+@app.command()
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="A bundle folder.")],
+    studies: Annotated[list[Path], typer.Argument(help="A study table, or image files and folders.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The predictions table.")] = Path(
+        "predictions.parquet"
+    ),
+    cache: Annotated[Path | None, typer.Option(help="A cache folder to use and keep.")] = None,
+    level: Annotated[str, typer.Option(help="study or image: what gets a row.")] = "study",
+    batch_size: Annotated[int, typer.Option(min=1, help="Studies at once.")] = 64,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    expect: Annotated[str | None, typer.Option(help="The identity the bundle must have.")] = None,
+) -> None:
+    """Predict studies with a bundle."""
+    from hilum.inference.predict import predict as work
+    from hilum.progress import shown
+
+    if level not in ("study", "image"):
+        raise InputError(f"--level is {level!r}", do="say study or image")
+    given: Any = studies[0] if len(studies) == 1 else studies
+    model = work(
+        bundle,
+        given,
+        output,
+        cache=cache,
+        level=level,
+        batch_size=batch_size,
+        device=device,
+        expect=expect,
+        progress=shown,
+    )  # type: ignore[arg-type]
+    _unreadable(model.unreadable)
+    print(f"{len(model.findings)} findings predicted in {output}")
+    if given != studies and given.suffix == ".parquet":
+        _next("hilum", "evaluate", output, given, "-o", "report")
+
+
+@app.command()
+def evaluate(
+    tables: Annotated[
+        list[Path], typer.Argument(help="Predictions (several: folds of one experiment), then the study table.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for report.html and metrics.json.")] = Path(
+        "report"
+    ),
+    level: Annotated[str | None, typer.Option(help="study or image; by default that of the predictions.")] = None,
+    replicates: Annotated[int, typer.Option(help="Bootstrap replicates.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    tiers: Annotated[str, typer.Option(help="rule, or a published list.")] = "rule",
+    min_positives: Annotated[int, typer.Option(help="Positive patients a finding needs to be averaged.")] = 10,
+    average_all: Annotated[
+        bool, typer.Option("--average-all", help="Average findings with fewer positives too.")
+    ] = False,
+    images: Annotated[bool, typer.Option("--images", help="Embed patients' pictures in the report.")] = False,
+) -> None:
+    """Judge predictions: report.html and metrics.json, with intervals over patients."""
+    from hilum.evaluation.evaluate import evaluate as work
+    from hilum.progress import shown
+
+    if len(tables) < 2:
+        raise InputError(
+            "the study table is missing", do="write: hilum evaluate predictions.parquet studies.parquet -o report"
+        )
+    metrics = work(
+        tables[:-1], tables[-1], output, level=level, replicates=replicates, seed=seed, tiers=tiers,  # type: ignore[arg-type]
+        min_positives=min_positives, average_all=average_all, images=images, progress=shown,
+    )  # fmt: skip
+    from hilum.evaluation.summary import summary
+
+    print(summary(metrics))
+    print(f"\nReport: {output / 'report.html'}")
+
+
+def _options(words: list[str]) -> dict[str, Any]:
+    """`--patient-column X` as {patient_column: X}; numbers become numbers, a bare flag becomes True."""
+    options: dict[str, Any] = {}
+    position = 0
+    while position < len(words):
+        word = words[position]
+        if not word.startswith("--"):
+            raise InputError(f"{word!r} is one argument too many", do="see `hilum import --help`")
+        name, _, value = word[2:].partition("=")
+        if not value and position + 1 < len(words) and not words[position + 1].startswith("--"):
+            position += 1
+            value = words[position]
+        options[name.replace("-", "_")] = int(value) if value.isdigit() else value or True
+        position += 1
+    return options
+
+
+def _unreadable(frame: Any, most: int = 5) -> None:
+    """Name the images that could not be read, with the reason."""
+    if frame.height:
+        _say(f"{frame.height:,} images cannot be read and are left out:")
+        for row in frame.head(most).iter_rows(named=True):
+            _say(f"  {row['path']}: {row['reason']}")
+        if frame.height > most:
+            _say(f"  ... and {frame.height - most:,} more")
+
+
+def main() -> None:
+    """The console script: a user's mistake ends in one sentence and exit code 2, the machine's in 1, never in a traceback."""
+    try:
+        app()
+    except HilumError as error:
+        _say(f"hilum: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _say("hilum: stopped. The same command goes on where it can.")
+        sys.exit(130)
+    except BrokenPipeError:
+        os._exit(0)
+    except OSError as error:
+        from hilum.errors import from_os_error
+
+        told = from_os_error(error, error.filename or "this machine")
+        _say(f"hilum: {told}")
+        sys.exit(told.exit_code)
+
+
+if __name__ == "__main__":
+    main()

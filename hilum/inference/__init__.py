@@ -1,0 +1,1 @@
+"""Inference: from a bundle and studies to a predictions table."""

@@ -1,0 +1,161 @@
+"""From a bundle and studies to a predictions table."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from hilum.batches.dataset import Images, Studies
+from hilum.bundle import Bundle, read_bundle, read_weights
+from hilum.data.cache import build_cache
+from hilum.errors import InputError
+from hilum.inference.engines import pick_device, torch_logits
+from hilum.models.classifier import Classifier, rebuild_classifier
+from hilum.models.weights import load_weights
+from hilum.progress import Progress, silent
+from hilum.tables import Level, Predictions, read_studies, studies_metadata, write_predictions
+
+StudiesOrFiles = str | Path | pl.DataFrame | Sequence[str | Path]
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
+
+
+class Model:
+    """A loaded bundle: `.findings`, `.predict(table or files)`, `.logits(images, present, view)`."""
+
+    def __init__(self, bundle: Bundle, classifier: Classifier, device: torch.device):
+        self.bundle, self.classifier, self.device = bundle, classifier.to(device).eval(), device
+        self.findings = list(bundle.findings)
+        self.unreadable = pl.DataFrame()  # image_id, path, reason of the last prediction
+
+    @torch.inference_mode()
+    def logits(self, images: Tensor, present: Tensor, view: Tensor, demographics: Tensor | None = None) -> Tensor:
+        """Logits (B, F): images float (B, V, 1, H, W) in [0, 1], present bool (B, V), view int8 (B, V)."""
+        moved = [None if part is None else part.to(self.device) for part in (images, present, view, demographics)]
+        answer: Tensor = self.classifier(*moved)
+        return answer
+
+    def predict(
+        self,
+        studies: StudiesOrFiles,
+        *,
+        cache: str | Path | None = None,
+        level: Level = "study",
+        batch_size: int = 64,
+        progress: Progress = silent,
+    ) -> pl.DataFrame:
+        """study_id, patient_id (and image_id at image level), then one Float32 probability per finding.
+
+        studies: a study table (path or frame), or image files and folders, each file a study of its own.
+        cache: a cache folder to use and keep; without it one is made in a temporary place and removed.
+        Images that cannot be read are left out and listed in `.unreadable`; a study of nothing else has no row.
+        """
+        table = studies_of(studies)
+        spec = self.bundle.pixels
+        with tempfile.TemporaryDirectory(prefix="hilum-") as temporary:
+            images = build_cache(table, cache or temporary, **spec.as_dict(), progress=progress)
+            wanted = images.unreadable.filter(pl.col("image_id").is_in(table["image_id"].implode()))
+            self.unreadable = wanted
+            return self.predict_cached(table, images, level=level, batch_size=batch_size, progress=progress)
+
+    def predict_cached(
+        self,
+        table: pl.DataFrame,
+        images: Images,
+        *,
+        level: Level = "study",
+        batch_size: int = 64,
+        progress: Progress = silent,
+    ) -> pl.DataFrame:
+        """The same from images that are decoded already."""
+        samples = Studies(table, images, [], views=self.bundle.views, level=level)
+        logits = torch_logits(self.classifier, samples, batch_size=batch_size, device=self.device, progress=progress)
+        return probabilities(logits, samples, table, self.findings)
+
+
+def load(bundle: str | Path, *, device: str = "auto", expect: str | None = None, allow_partial: bool = False) -> Model:
+    """Load a bundle, every file checked. `expect` pins its identity; weights must fit key by key unless `allow_partial`."""
+    facts = read_bundle(bundle, expect=expect)
+    classifier = rebuild_classifier(facts.architecture, facts.findings)
+    weights = {key: torch.from_numpy(value) for key, value in read_weights(facts).items()}
+    load_weights(classifier, weights, allow_partial=allow_partial, where=str(facts.weights_file))
+    return Model(facts, classifier, pick_device(device))
+
+
+def predict(
+    bundle: str | Path,
+    studies: StudiesOrFiles,
+    output: str | Path,
+    *,
+    cache: str | Path | None = None,
+    level: Level = "study",
+    batch_size: int = 64,
+    device: str = "auto",
+    expect: str | None = None,
+    progress: Progress = silent,
+) -> Model:
+    """Predict studies and write the predictions table; the model comes back with `.unreadable` filled in."""
+    model = load(bundle, device=device, expect=expect)
+    table = model.predict(studies, cache=cache, level=level, batch_size=batch_size, progress=progress)
+    note = (
+        studies_metadata(studies).get("note")
+        if isinstance(studies, str | Path) and Path(studies).suffix == ".parquet"
+        else None
+    )
+    write_predictions(as_predictions(table, model.bundle, level, note or model.bundle.note), output)
+    return model
+
+
+def as_predictions(table: pl.DataFrame, bundle: Bundle, level: Level, note: str | None) -> Predictions:
+    """A table of probabilities with the facts of the bundle that made it."""
+    return Predictions(
+        table=table,
+        level=level,
+        bundle=bundle.identity,
+        positives=bundle.positives,
+        known=bundle.known,
+        thresholds={point.finding: point.threshold for point in bundle.operating_points},
+        note=note,
+    )
+
+
+def probabilities(logits: np.ndarray, samples: Studies, table: pl.DataFrame, findings: Sequence[str]) -> pl.DataFrame:
+    """Logits (rows, F) of samples as a table: ids, then one probability per finding."""
+    key = "study_id" if samples.level == "study" else "image_id"
+    ids = ["study_id", "patient_id"] + (["image_id"] if key == "image_id" else [])
+    owners = table.select(ids).unique(key, maintain_order=True)
+    rows = pl.DataFrame({key: samples.ids}).join(owners, on=key, how="left", maintain_order="left").select(ids)
+    chances = torch.from_numpy(logits).sigmoid().numpy()
+    return rows.with_columns(pl.Series(name, chances[:, i], dtype=pl.Float32) for i, name in enumerate(findings))
+
+
+def studies_of(studies: StudiesOrFiles) -> pl.DataFrame:
+    """A study table from what a person may give: a table, its path, or image files and folders of them."""
+    if isinstance(studies, pl.DataFrame):
+        return studies
+    given = [Path(studies)] if isinstance(studies, str | Path) else [Path(one) for one in studies]
+    if len(given) == 1 and given[0].suffix == ".parquet":
+        return read_studies(given[0])
+    files = [file for one in given for file in ([one] if not one.is_dir() else sorted(one.rglob("*")))]
+    kept = [file for file in files if file in given or file.suffix.lower() in IMAGE_SUFFIXES]
+    if not kept:
+        raise InputError(
+            "there is no image here",
+            where=given[0] if given else None,
+            do=f"name files that end in {', '.join(IMAGE_SUFFIXES)}",
+        )
+    if absent := [file for file in kept if not file.exists()]:
+        raise InputError("no such file", where=absent[0], do="check the path")
+    names = [str(file) for file in kept]
+    columns = {"study_id": names, "image_id": names, "path": [str(file.resolve()) for file in kept]}
+    return pl.DataFrame(columns).select(
+        "study_id",
+        pl.lit(None, dtype=pl.String).alias("patient_id"),
+        "image_id",
+        "path",
+        view=pl.lit("unknown"),
+        source=pl.lit("files"),
+    )

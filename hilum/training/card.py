@@ -1,0 +1,33 @@
+"""The model card: what a bundle is, from facts alone; no path and no id leaves by it."""
+
+from hilum.bundle import Bundle
+
+
+def model_card(bundle: Bundle, valid: dict[str, float], seed: int) -> str:
+    """Markdown for people who are handed the bundle. valid: the validation values of the chosen epoch, by name."""
+    parts = bundle.architecture
+    rows = "\n".join(
+        f"| {name} | {bundle.positives[name]:,} | {bundle.known[name]:,} | {_share(bundle.positives[name], bundle.known[name])} |"
+        for name in bundle.findings
+    )
+    values = ", ".join(f"{name.removeprefix('valid_')} {value:.4f}" for name, value in valid.items())
+    return f"""# A classifier of chest X-ray studies
+
+Research software, not for clinical use.{f" {bundle.note}" if bundle.note else ""}
+
+- Findings: {len(bundle.findings)}, vocabulary {bundle.vocabulary}
+- Images: {bundle.pixels.size} x {bundle.pixels.size} px grey, fit `{bundle.pixels.fit}`, tone `{bundle.pixels.tone}`; up to {bundle.views} views of a study
+- Backbone `{parts["backbone"]["name"]}`, fusion `{parts["fusion"]["name"]}`, head `{parts["head"]["name"]}`
+- Trained on: {", ".join(bundle.sources)}; seed {seed}
+- On validation patients, at the chosen epoch: {values}. The epoch was chosen by these values: they are no test result.
+- Probabilities are the plain logistic of the logits, not calibrated. Thresholds in `operating_points.csv` were chosen on validation patients.
+- Licence of the weights: {bundle.licence or "not stated"}
+
+| finding | positive in training | labelled in training | prevalence |
+|---|---:|---:|---:|
+{rows}
+"""
+
+
+def _share(positives: int, known: int) -> str:
+    return f"{100 * positives / known:.2f} %" if known else "unknown"

@@ -1,0 +1,72 @@
+"""What a run works on: the study tables that its recipe names, united and split, and the recipe's paths made fit to travel."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+
+from hilum.data.splits import folds, hold_out
+from hilum.errors import InputError
+from hilum.recipe import Recipe, SplitSpec
+from hilum.tables import Level, check_studies, read_studies, studies_metadata
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """A study table with the facts of its file."""
+
+    table: pl.DataFrame
+    level: Level
+    note: str | None
+
+
+def split_studies(recipe: Recipe) -> StudyTable:
+    """The tables that a recipe names as one, every row's split decided."""
+    paths = [recipe.studies] if isinstance(recipe.studies, str) else recipe.studies
+    tables = [read_studies(path) for path in paths]
+    facts = [studies_metadata(path) for path in paths]
+    table = tables[0] if len(tables) == 1 else check_studies(pl.concat(tables, how="diagonal"), ", ".join(paths))
+    return StudyTable(
+        table=_split(table, recipe.split),
+        level="image" if facts[0].get("label_level") == "image" else "study",
+        note=next((fact["note"] for fact in facts if fact.get("note")), None),
+    )
+
+
+def _split(table: pl.DataFrame, spec: SplitSpec) -> pl.DataFrame:
+    if spec.folds is not None:
+        return folds(table, count=spec.folds, fold=spec.fold, valid=spec.valid, seed=spec.seed)
+    if spec.column is None:
+        return hold_out(table, valid=spec.valid, test=spec.test, seed=spec.seed)
+    if spec.column not in table.columns:
+        advice = "leave split.column out to split by patient"
+        raise InputError(f"the study table has no column {spec.column!r} to split by", do=advice)
+    table = table.with_columns(split=pl.col(spec.column)).filter(pl.col("split").is_not_null())
+    if not (table["split"] == "train").any():
+        raise InputError(
+            f"no row of column {spec.column!r} says train", do="leave split.column out to split by patient"
+        )
+    if (table["split"] == "valid").any():
+        return table
+    carved = hold_out(table.filter(pl.col("split") == "train"), valid=spec.valid, test=0.0, seed=spec.seed)
+    return pl.concat([carved, table.filter(pl.col("split") != "train")])
+
+
+def with_absolute_paths(recipe: Recipe) -> Recipe:
+    """The recipe with every path made absolute, so that the run can be gone on with from anywhere."""
+    studies = [recipe.studies] if isinstance(recipe.studies, str) else recipe.studies
+    stages = [
+        replace(stage, init=str(Path(stage.init).resolve())) if stage.init and Path(stage.init).is_dir() else stage
+        for stage in recipe.stages
+    ]
+    cache = replace(recipe.cache, folder=str(Path(recipe.cache.folder).resolve()))
+    return replace(recipe, studies=[str(Path(path).resolve()) for path in studies], cache=cache, stages=stages)
+
+
+def without_folders(recipe: Recipe) -> Recipe:
+    """The recipe without the folders of this machine, for a bundle."""
+    studies = [Path(path).name for path in ([recipe.studies] if isinstance(recipe.studies, str) else recipe.studies)]
+    stages = [replace(stage, init=Path(stage.init).name) if stage.init else stage for stage in recipe.stages]
+    return replace(
+        recipe, studies=studies, cache=replace(recipe.cache, folder=Path(recipe.cache.folder).name), stages=stages
+    )

@@ -1,0 +1,255 @@
+"""The loop: one stage of training on Lightning Fabric, resumable bit for bit.
+
+What a step does depends on (seed, epoch, step) alone: the order of samples, the views drawn, the augmentation and the
+dropout each have a generator made from these numbers. So a run that was killed goes on as if nothing had happened.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from hilum.batches.augment import Augment
+from hilum.batches.dataset import Batch, Studies, epoch_order
+from hilum.errors import HilumError
+from hilum.evaluation.metrics import auroc, average_precision
+from hilum.inference.engines import torch_logits
+from hilum.models.classifier import Classifier
+from hilum.progress import Progress, silent
+from hilum.recipe import TrainSpec
+from hilum.training.average import MovingAverage
+from hilum.training.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from hilum.training.losses import Loss
+from hilum.training.optim import build_optimizer, learning_rate
+
+Row = dict[str, float | int | str]
+
+
+@dataclass
+class Position:
+    """Where a stage is: all that a checkpoint holds besides tensors. Rows are the log's lines so far."""
+
+    epoch: int = 0
+    step: int = 0  # within the epoch
+    loss_sum: float = 0.0
+    seconds: float = 0.0  # of the current epoch, before an interruption
+    best: float | None = None
+    best_epoch: int = -1
+    finished: bool = False
+    rows: list[Row] = field(default_factory=list)
+
+
+class StageLoop:
+    """Trains one model on one pair of study sets.
+
+    folder: where checkpoints/{last,best}.safetensors appear; on_row: called with each epoch's log line.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        name: str,
+        spec: TrainSpec,
+        model: Classifier,
+        frozen: list[str],
+        loss: Loss,
+        augment: Augment,
+        train: Studies,
+        valid: Studies,
+        folder: Path,
+        *,
+        on_row: Callable[[list[Row]], None] = lambda rows: None,
+        progress: Progress = silent,
+    ):
+        self.fabric, self.name, self.spec, self.frozen = fabric, name, spec, frozen
+        self.loss, self.augment, self.train, self.valid = loss.to(fabric.device), augment, train, valid
+        self.folder, self.on_row, self.progress = folder, on_row, progress
+        for part in frozen:
+            model.get_submodule(part).requires_grad_(False)
+        self.model = model
+        self.wrapped, self.optimizer = fabric.setup(model, build_optimizer(model, spec.lr, spec.weight_decay))
+        self.average = MovingAverage(model, spec.ema) if spec.ema else None
+        self.batch = min(spec.batch_size * fabric.world_size, len(train))
+        self.steps = len(train) // self.batch
+        self.at = Position()
+
+    @property
+    def judged(self) -> Classifier:
+        """The model that is validated and saved: the moving average where there is one."""
+        return self.average.model if self.average else self.model  # type: ignore[return-value]
+
+    def run(self, *, resume: bool = False) -> list[Row]:
+        """Train to the end, put the best weights into the model, and hand back the log's lines."""
+        if resume and self._last.exists():
+            self._restore()
+        while not self.at.finished:
+            self._epoch()
+        _, groups = load_checkpoint(self._best)
+        self.model.load_state_dict(groups["model"])
+        return self.at.rows
+
+    # -- one epoch, one step ------------------------------------------------------------------------------------------
+
+    def _epoch(self) -> None:
+        order = epoch_order(len(self.train), self.spec.seed, self.at.epoch)
+        started = saved = time.monotonic()
+        self._to_train_mode()
+        first = self.at.step
+        for step in self.progress(range(first, self.steps), total=self.steps - first, label=self._label, unit="steps"):
+            self.at.loss_sum += self._step(order, step)
+            self.at.step = step + 1
+            if time.monotonic() - saved > 60 * self.spec.checkpoint_minutes and self.at.step < self.steps:
+                saved = time.monotonic()
+                self._save(seconds=self.at.seconds + saved - started)
+        self._close_epoch(self.at.seconds + time.monotonic() - started)
+
+    def _step(self, order: np.ndarray, step: int) -> float:
+        """One optimiser step; the mean loss of its samples."""
+        done = self.at.epoch * self.steps + step
+        lr = self.rate(done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        mine = order[step * self.batch : (step + 1) * self.batch][self.fabric.global_rank :: self.fabric.world_size]
+        parts = np.array_split(mine, min(self.spec.accumulate, len(mine)))
+        known = max(1, int((~np.isnan(self.train.labels[mine])).sum()))
+        total = 0.0
+        for number, part in enumerate(parts):
+            last = number == len(parts) - 1
+            with self.fabric.no_backward_sync(self.wrapped, enabled=not last):
+                loss = self._loss(part, (self.at.epoch, step, number), known)
+                self.fabric.backward(loss)
+            total += loss.item()
+        if not math.isfinite(total):
+            raise HilumError(
+                f"the loss became {total}",
+                where=f"stage {self.name}, epoch {self.at.epoch}, step {step}",
+                do="lower train.lr",
+            )
+        if self.spec.clip:
+            self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=self.spec.clip, error_if_nonfinite=False)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.average:
+            self.average.update(self.model, done)
+        return total
+
+    def _loss(self, part: np.ndarray, key: tuple[int, int, int], known: int) -> Tensor:
+        """The part's share of the batch's loss, so that accumulated parts give what the whole batch would."""
+        seed = self.spec.seed
+        batch: Batch = self.train.batch(part, np.random.default_rng([seed, *key, 1])).to(self.fabric.device)
+        generator = torch.Generator(self.fabric.device).manual_seed(number_from(seed, *key, 2))
+        pixels = self.augment(batch.images, generator)
+        devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
+        with torch.random.fork_rng(
+            devices
+        ):  # dropout draws from torch's own generator: lend it a seed, then give it back
+            torch.manual_seed(number_from(seed, *key, 3))
+            logits = self.wrapped(pixels, batch.present, batch.view, batch.demographics)
+        value: Tensor = self.loss(logits.float(), batch.labels)
+        if self.loss.reduction == "mean":
+            value = value * (~torch.isnan(batch.labels)).sum() / known
+        return value
+
+    def _to_train_mode(self) -> None:
+        self.wrapped.train()
+        for part in self.frozen:  # frozen means frozen: no dropout, no moving batch-norm statistics
+            self.model.get_submodule(part).eval()
+
+    # -- the end of an epoch ------------------------------------------------------------------------------------------
+
+    def _close_epoch(self, seconds: float) -> None:
+        done = (self.at.epoch + 1) * self.steps
+        row: Row = {
+            "stage": self.name,
+            "epoch": self.at.epoch + 1,
+            "step": done,
+            "lr": self.rate(done - 1),
+            "train_loss": self.at.loss_sum / self.steps,
+            **self._validate(),
+            "seconds": round(seconds, 2),
+            "studies_per_second": round(self.steps * self.batch / seconds, 1),
+        }
+        value = -float(row["valid_loss"]) if self.spec.select == "loss" else float(row[f"valid_{self.spec.select}"])
+        better = self.at.best is None or value > self.at.best
+        if better:
+            self.at.best, self.at.best_epoch = value, self.at.epoch
+        self.at.rows.append(row)
+        self.at.epoch, self.at.step, self.at.loss_sum, self.at.seconds = self.at.epoch + 1, 0, 0.0, 0.0
+        waited = self.at.epoch - 1 - self.at.best_epoch
+        self.at.finished = self.at.epoch >= self.spec.epochs or 0 < self.spec.patience <= waited
+        if better and self.fabric.is_global_zero:
+            save_checkpoint(self._best, {"epoch": self.at.epoch, **row}, model=dict(self.judged.state_dict()))
+        self._save(seconds=0.0)
+        self.on_row(self.at.rows)
+
+    def _validate(self) -> Row:
+        logits = torch_logits(
+            self.judged,
+            self.valid,
+            batch_size=2 * self.batch,
+            device=self.fabric.device,
+            autocast=self.fabric.autocast(),
+        )
+        labels = self.valid.labels
+        loss = self.loss(
+            torch.from_numpy(logits).to(self.fabric.device), torch.from_numpy(labels).to(self.fabric.device)
+        )
+        scores = torch.from_numpy(logits).sigmoid().numpy()
+        return {
+            "valid_loss": loss.item(),
+            "valid_map": _mean(average_precision(labels, scores)),
+            "valid_auroc": _mean(auroc(labels, scores)),
+        }
+
+    def rate(self, step: int) -> float:
+        """The learning rate of optimiser step `step`, counted from 0 over the whole stage."""
+        spec = self.spec
+        return learning_rate(step, spec.epochs * self.steps, peak=spec.lr, warmup=spec.warmup, final=spec.final_lr)
+
+    @property
+    def _label(self) -> str:
+        return f"{self.name} {self.at.epoch + 1}/{self.spec.epochs}"
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    @property
+    def _last(self) -> Path:
+        return self.folder / "checkpoints" / "last.safetensors"
+
+    @property
+    def _best(self) -> Path:
+        return self.folder / "checkpoints" / "best.safetensors"
+
+    def _save(self, seconds: float) -> None:
+        if not self.fabric.is_global_zero:
+            return
+        inner = getattr(self.optimizer, "optimizer", self.optimizer)
+        groups = {"model": dict(self.model.state_dict()), "optimizer": optimizer_tensors(inner)}
+        if self.average:
+            groups["average"] = dict(self.average.model.state_dict())
+        save_checkpoint(self._last, {**vars(self.at), "seconds": seconds}, **groups)
+
+    def _restore(self) -> None:
+        facts, groups = load_checkpoint(self._last)
+        self.at = Position(**facts)
+        self.model.load_state_dict(groups["model"])
+        restore_optimizer(getattr(self.optimizer, "optimizer", self.optimizer), groups["optimizer"])
+        if self.average:
+            self.average.model.load_state_dict(groups["average"])
+
+
+def number_from(*key: int) -> int:
+    """A seed below 2^63 that depends on every number of the key."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean over the findings that can be scored; 0 where none can."""
+    scored = values[~np.isnan(values)]
+    return float(scored.mean()) if len(scored) else 0.0

@@ -1,0 +1,60 @@
+"""The plan: a recipe held against every builder before any data is opened."""
+
+from pathlib import Path
+
+from hilum.batches.augment import AUGMENTS
+from hilum.builders import check_options, choose
+from hilum.errors import InputError, nearest
+from hilum.inference.engines import pick_device
+from hilum.models.backbones import check_backbone
+from hilum.models.classifier import check_model
+from hilum.recipe import Recipe, Stage
+from hilum.training.losses import LOSSES
+from hilum.training.precision import choose_precision
+from hilum.training.trackers import TRACKERS
+
+_LEAST = {"epochs": 1, "batch_size": 1, "accumulate": 1, "views": 1, "devices": 1}
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise InputError for the first name, option or number in the recipe that cannot work."""
+    earlier: list[str] = []
+    for stage in recipe.stages:
+        _check_stage(stage, earlier)
+        earlier.append(stage.name)
+    for tracker in recipe.trackers:
+        choose("tracker", TRACKERS, tracker)
+    split = recipe.split
+    if not (0 < split.valid < 1 and 0 <= split.test < 1 and split.valid + split.test < 1):
+        raise InputError(f"split: valid {split.valid} and test {split.test} leave nothing to train on", do="lower them")
+    if split.folds is not None and not (split.folds >= 2 and 0 <= split.fold < split.folds):
+        raise InputError(
+            f"split: there is no fold {split.fold} of {split.folds}", do="folds count from 0; take at least 2"
+        )
+    if split.folds is not None and split.column is not None:
+        raise InputError("split: both folds and column are given", do="choose one")
+
+
+def _check_stage(stage: Stage, earlier: list[str]) -> None:
+    check_backbone(stage.model.backbone.name)
+    check_model(stage.model)
+    check_options("loss", stage.loss.name, choose("loss", LOSSES, stage.loss.name), stage.loss.options)
+    check_options("augment", stage.augment.name, choose("augment", AUGMENTS, stage.augment.name), stage.augment.options)
+    choose_precision(stage.train.precision, pick_device(stage.train.device))
+    if stage.init is not None and stage.init not in earlier and not Path(stage.init).exists():
+        raise InputError(
+            f"stage {stage.name}: init {stage.init!r} is neither an earlier stage nor a bundle",
+            do=nearest(stage.init, earlier),
+        )
+    for name, least in _LEAST.items():
+        if getattr(stage.train, name) < least:
+            raise InputError(f"train.{name} is {getattr(stage.train, name)}", do=f"give at least {least}")
+    for name, low, high in (("warmup", 0.0, 1.0), ("ema", 0.0, 0.99999), ("final_lr", 0.0, 1.0)):
+        if not low <= getattr(stage.train, name) <= high:
+            raise InputError(f"train.{name} is {getattr(stage.train, name)}", do=f"give {low:g} to {high:g}")
+    if stage.train.lr <= 0:
+        raise InputError(f"train.lr is {stage.train.lr}", do="give a number above 0")
+    if stage.train.accumulate > stage.train.batch_size:
+        raise InputError(
+            "train.accumulate is larger than train.batch_size", do="a batch is reached in that many parts: lower it"
+        )

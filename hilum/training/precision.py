@@ -1,0 +1,25 @@
+"""Which number format a device computes in, and why."""
+
+import torch
+
+from hilum.errors import InputError, nearest
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
+
+
+def choose_precision(wish: str, device: torch.device) -> tuple[str, str]:
+    """(precision of Lightning Fabric, the reason in words) for `auto` or a wish. Raises InputError for an unknown wish."""
+    if wish != "auto":
+        if wish not in PRECISIONS:
+            raise InputError(f"there is no precision {wish!r}", do=nearest(wish, ("auto", *PRECISIONS)))
+        return wish, "as the recipe says"
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        if major >= 8:
+            return "bf16-mixed", f"compute capability {major}.{minor} multiplies bf16 in hardware"
+        return "32-true", f"compute capability {major}.{minor} has no bf16 units"
+    if device.type == "cpu":
+        if torch.cpu._is_amx_tile_supported():
+            return "bf16-mixed", "the processor multiplies bf16 in hardware (AMX)"
+        return "32-true", "without AMX a processor is no faster in bf16"
+    return "32-true", f"bf16 is not dependable on {device.type}"
