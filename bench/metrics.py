@@ -71,7 +71,9 @@ def peer(studies: int, replicates: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of the studies and 100 replicates; writes nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="a tenth of the studies and 100 replicates; writes nothing"
+    )
     parser.add_argument("--threads", type=int, default=min(4, os.cpu_count() or 1))
     parser.add_argument("--only", choices=["ours"], help=argparse.SUPPRESS)
     options = parser.parse_args()
