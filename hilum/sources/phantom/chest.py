@@ -1,0 +1,238 @@
+"""One patient's chest as numbers: where its outlines run in the frontal and the lateral projection."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hilum.sources.phantom.canvas import Points, smooth
+from hilum.sources.phantom.streams import stream
+
+# Lateral wall of an average lung: height (0 apex, 1 costophrenic angle) and distance from the midline.
+_WALL_A = (0.0, 0.04, 0.16, 0.33, 0.55, 0.76, 0.90, 1.0)
+_WALL_X = (0.10, 0.19, 0.27, 0.335, 0.375, 0.398, 0.402, 0.396)
+
+
+@dataclass(frozen=True)
+class Chest:
+    """The geometry of a chest, in units of the image side. Side is -1 for the patient's right (left in the picture).
+
+    width:    half of the inner width of the thorax.          apex:  y of the lung apices.
+    base:     y of the costophrenic angles, (right, left).    dome:  height of the diaphragm above them, (right, left).
+    heart:    half widths of the heart, (right, left); both over `width` give the cardiothoracic ratio.
+    upper:    half widths of the upper mediastinum, (right, left).      knob: radius of the aortic knob.
+    unfolded: 0 a straight aorta .. 1 a tortuous one.        retrosternal: 0 clear .. 1 filled space behind the sternum.
+    depth:    front-to-back scale.     kyphosis: forward bend of the spine.    habitus: 0 thin .. 1 obese.
+    bone:     mineral content, 1 in the young.               airy: air content of the lungs, 1 normal, more when hyperinflated.
+    """
+
+    sex: str
+    age: float
+    habitus: float
+    width: float
+    apex: float
+    base: tuple[float, float]
+    dome: tuple[float, float]
+    heart: tuple[float, float]
+    heart_y: float
+    upper: tuple[float, float]
+    knob: float
+    unfolded: float
+    depth: float
+    kyphosis: float
+    bone: float
+    spine_turn: float
+    rib_gap: float
+    rib_slope: float
+    clavicle_y: float
+    breast: float
+    marking: float
+    texture: tuple[int, int]
+    retrosternal: float = 0.0
+    unfolded_lateral: float = 0.0
+    upper_lateral: float = 0.0
+    barrel: float = 0.0
+    airy: float = 1.0
+    magnified: float = 1.0
+
+    @property
+    def cardiothoracic_ratio(self) -> float:
+        """Width of the heart over the inner width of the thorax, as measured on the image."""
+        return sum(self.heart) * self.magnified / (2 * self.width)
+
+    def level(self, height: float, side: int) -> float:
+        """y of a height in a lung: 0 at the apex, 1 at the costophrenic angle."""
+        base = self.base[0 if side < 0 else 1]
+        return self.apex + height * (base - self.apex)
+
+    def wall(self, height: float) -> float:
+        """Distance of the chest wall's inner side from the midline at a height (0 apex .. 1 costophrenic angle)."""
+        return float(np.interp(height, _WALL_A, _WALL_X)) * self.width / 0.40
+
+    def frontal(self, side: int, height: float, out: float) -> tuple[float, float]:
+        """The point of a lung at a height (0..1) and a way out from the mediastinum (0) to the chest wall (1)."""
+        inner = 0.05 + 0.03 * height
+        return 0.5 + side * (inner + out * (self.wall(height) - inner)), self.level(height, side)
+
+    def lateral(self, height: float, back: float) -> tuple[float, float]:
+        """The point at a height (0..1) and a way from the sternum (0) to the back (1) on the lateral image."""
+        y = self.apex + 0.01 + height * (sum(self.base) / 2 - self.apex)
+        front, rear = self.lateral_walls(height)
+        return front + back * (rear - front), y
+
+    def lateral_walls(self, height: float) -> tuple[float, float]:
+        """x of the anterior and the posterior chest wall (inner side) on the lateral image at a height."""
+        front = float(np.interp(height, (0.0, 0.14, 0.30, 0.48, 0.68, 1.0), (0.44, 0.30, 0.22, 0.17, 0.145, 0.15)))
+        rear = float(np.interp(height, (0.0, 0.12, 0.28, 0.50, 0.72, 1.0), (0.58, 0.74, 0.82, 0.86, 0.86, 0.80)))
+        bow = self.kyphosis * np.sin(np.pi * min(height, 1.0))
+        return 0.5 + (front - 0.5) * self.depth - self.barrel * 0.03, 0.5 + (rear - 0.5) * self.depth + 0.05 * bow
+
+    def lung(self, side: int) -> Points:
+        """Outline (n, 2) of one lung on the frontal image, down to the diaphragm's dome; the heart lies over it."""
+        index = 0 if side < 0 else 1
+        base, dome = self.base[index], self.dome[index]
+        wall = [(self.wall(h), self.level(h, side)) for h in (0.04, 0.16, 0.33, 0.55, 0.76, 0.92)]
+        corner = (self.wall(1.0), base)
+        floor = [
+            (0.33 * self.width / 0.4, base - 0.62 * dome),
+            (0.23 * self.width / 0.4, base - dome),
+            (0.13 * self.width / 0.4, base - 0.85 * dome),
+            (0.045, base - 0.30 * dome),
+        ]
+        inner = [(0.035, self.level(h, side)) for h in (0.75, 0.45, 0.22, 0.08)]
+        top = [(0.07, self.apex + 0.005), (0.12, self.apex - 0.008)]
+        outline = smooth([*wall, corner, corner, *floor, *inner, *top])
+        outline[:, 0] = 0.5 + side * outline[:, 0]
+        return outline
+
+    def lateral_lung(self, side: int) -> Points:
+        """Outline (n, 2) of one lung on the lateral image; front is to the left."""
+        index = 0 if side < 0 else 1
+        base, dome = self.base[index], self.dome[index]
+        front = [self.lateral(h, 0.0) for h in (0.62, 0.48, 0.30, 0.14)]
+        rear = [self.lateral(h, 1.0) for h in (0.12, 0.28, 0.50, 0.75, 0.95)]
+        f, r = self.lateral_walls(0.8)[0], self.lateral_walls(1.1)[1]
+        corner_front = (f, base - 0.85 * dome + 0.015)
+        corner_back = (r - 0.01, base + 0.055)
+        floor = [
+            (f + 0.70 * (r - f), base - 0.12 * dome),
+            (f + 0.45 * (r - f), base - 0.85 * dome),
+            (f + 0.22 * (r - f), base - 1.02 * dome),
+        ]
+        top = [(0.46, self.apex + 0.01), (0.54, self.apex)]
+        return smooth([*rear, corner_back, corner_back, *floor, corner_front, corner_front, *front, *top])
+
+    def heart_outline(self) -> Points:
+        """Outline (n, 2) of heart and great vessels' root on the frontal image."""
+        right, left = (half * self.magnified for half in self.heart)
+        y, top = self.heart_y, self.level(0.42, 1)
+        bottom = max(self.base[0] - 0.35 * self.dome[0], self.base[1] - 0.45 * self.dome[1]) + 0.02
+        return smooth(
+            [
+                (0.5 - 0.055, top),
+                (0.5 - 0.75 * right, y - 0.10),
+                (0.5 - right, y),
+                (0.5 - 0.85 * right, y + 0.09),
+                (0.5 - 0.3 * right, bottom),
+                (0.5 + 0.55 * left, bottom),
+                (0.5 + 0.97 * left, y + 0.115),
+                (0.5 + 0.93 * left, y + 0.045),
+                (0.5 + 0.60 * left, y - 0.06),
+                (0.5 + 0.065, top),
+            ]
+        )
+
+    def heart_lateral(self) -> Points:
+        """Outline (n, 2) of the heart on the lateral image: behind the lower sternum, on the diaphragm."""
+        size = sum(self.heart) * self.magnified / 0.36
+        front, rear = self.lateral_walls(0.7)
+        bottom = self.base[1] - 0.85 * self.dome[1] + 0.03
+        deep, tall = 0.31 * size**0.9, 0.25 * size**0.6
+        x = front + 0.03
+        return smooth(
+            [
+                (x + 0.30 * deep, bottom - tall),
+                (x + 0.06, bottom - 0.72 * tall),
+                (x, bottom - 0.25 * tall),
+                (x + 0.02, bottom),
+                (x + 0.62 * deep, bottom + 0.01),
+                (min(x + 1.02 * deep, rear - 0.10), bottom - 0.30 * tall),
+                (min(x + 0.95 * deep, rear - 0.12), bottom - 0.70 * tall),
+                (x + 0.62 * deep, bottom - tall),
+            ]
+        )
+
+    def spine_x(self, y: float) -> float:
+        """x of the spine's middle on the lateral image."""
+        front, rear = self.lateral_walls(min(max((y - self.apex) / 0.70, 0.0), 1.05))
+        return rear - 0.075 if y > self.apex else rear - 0.03 + 0.3 * (y - self.apex)
+
+    def posterior_rib(self, side: int, number: int) -> Points:
+        """Middle line (n, 2) of a posterior rib, 0 the first, from the spine to the chest wall."""
+        start = self.apex + 0.005 + number * self.rib_gap
+        t = np.linspace(0, 1, 14)
+        drop = self.rib_slope * (0.45 + 0.075 * number)
+        y = start - 0.022 * np.sin(np.pi * np.minimum(1.6 * t, 1.0)) + drop * t**2.2
+        span = self.base[0] - self.apex
+        end = self.wall(float(np.clip((y[-1] - self.apex) / span, 0.0, 1.0))) + 0.012
+        return np.stack([0.5 + side * (0.035 + t * (end - 0.035)), y], axis=1)
+
+    def anterior_rib(self, side: int, number: int) -> Points:
+        """Middle line (n, 2) of an anterior rib, 0 the first, from the chest wall down to its cartilage."""
+        back = self.posterior_rib(side, number)
+        t = np.linspace(0, 1, 10)
+        end = 0.11 + 0.018 * number
+        x0 = abs(back[-1, 0] - 0.5)
+        x = x0 + (end - x0) * t
+        y = back[-1, 1] + (0.11 + 0.012 * number) * np.sin(0.5 * np.pi * t) ** 1.3
+        return np.stack([0.5 + side * x, y], axis=1)
+
+    def clavicle(self, side: int) -> Points:
+        """Middle line (n, 2) of a clavicle, from the sternum outwards."""
+        y = self.clavicle_y
+        line = smooth(
+            [(0.04, y + 0.035), (0.12, y + 0.018), (0.22, y - 0.012), (0.32, y - 0.03), (0.40, y - 0.03)],
+            closed=False,
+            steps=5,
+        )
+        line[:, 0] = 0.5 + side * line[:, 0] * self.width / 0.4
+        return line
+
+
+def chest_of(seed: int, patient: int, sex: str, age: float) -> Chest:
+    """The chest of a patient, the same in all of their studies but for age."""
+    rng = stream(seed, "chest", patient)
+    male = sex == "M"
+    z = rng.standard_normal(20)
+    u = rng.random(8)
+    old = float(np.clip((age - 40) / 50, 0, 1))
+    width = float(np.clip((0.385 if male else 0.368) + 0.014 * z[0], 0.33, 0.42))
+    habitus = float(np.clip(0.42 + 0.2 * z[1], 0, 1))
+    base = float(np.clip(0.80 + 0.022 * z[2] - 0.03 * habitus, 0.73, 0.86))
+    ratio = float(np.clip(0.435 + 0.02 * z[3] + 0.02 * old + 0.02 * (habitus - 0.4), 0.38, 0.49))
+    share = float(np.clip(0.33 + 0.03 * z[4], 0.26, 0.40))
+    upper = 0.062 + 0.006 * z[5] + 0.006 * old
+    return Chest(
+        sex=sex,
+        age=age,
+        habitus=habitus,
+        width=width,
+        apex=float(0.105 + 0.012 * z[6]),
+        base=(base, base + 0.008 + 0.006 * float(z[7])),
+        dome=(float(np.clip(0.105 + 0.014 * z[8], 0.07, 0.14)), float(np.clip(0.092 + 0.014 * z[8], 0.06, 0.13))),
+        heart=(2 * width * ratio * share, 2 * width * ratio * (1 - share)),
+        heart_y=base - 0.17 + 0.008 * float(z[9]),
+        upper=(float(upper * 0.95), float(upper * 1.02)),
+        knob=float(np.clip(0.034 + 0.003 * z[10] + 0.006 * old, 0.026, 0.048)),
+        unfolded=float(np.clip(0.05 + 0.16 * old + 0.05 * z[11], 0, 0.3)),
+        unfolded_lateral=float(np.clip(0.05 + 0.16 * old + 0.05 * z[11], 0, 0.3)),
+        depth=float(np.clip(0.96 + 0.05 * z[12] + 0.04 * habitus, 0.84, 1.08)),
+        kyphosis=float(np.clip(0.2 + 0.6 * old + 0.2 * z[13], 0, 1.2)),
+        bone=float(np.clip(1.08 - 0.35 * old * (1.0 if male else 1.25) + 0.06 * z[14], 0.55, 1.2)),
+        spine_turn=float(0.008 * z[15]),
+        rib_gap=float(np.clip(0.068 + 0.003 * z[16], 0.060, 0.077)),
+        rib_slope=float(np.clip(0.17 + 0.04 * z[17], 0.08, 0.26)),
+        clavicle_y=float(0.135 + 0.014 * z[18]),
+        breast=0.0 if male else float(0.35 + 0.65 * u[0]),
+        marking=float(np.clip(1.0 + 0.15 * z[19], 0.65, 1.4)),
+        texture=(seed, patient),
+    )

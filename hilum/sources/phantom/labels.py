@@ -1,0 +1,158 @@
+"""From truth to mined labels: what a text miner would have made of the reports, with its misses and false alarms.
+
+Of a finding's positives a share (sensitivity) is found, and of what is found a share (PPV) is true, by tier. Misses fall on
+subtle cases; half of the false positives fall on studies with a look-alike; 5 % of all entries are unknown. "No Finding" is
+mined first: a study so labelled has no other mined label but Support Devices.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from hilum.findings import tiers_by_rule
+from hilum.sources.phantom.patients import Study
+from hilum.sources.phantom.prevalence import (
+    BOOL,
+    DECOY_SHARE,
+    DECOYS,
+    DEVICES,
+    FINDINGS,
+    FLOAT,
+    NO_FINDING,
+    PUBLISHED_COUNTS,
+    PUBLISHED_IMAGES,
+    SYNDROMES,
+    loadings,
+    mimics,
+    present,
+)
+from hilum.sources.phantom.streams import stream
+
+SENSITIVITY = {"head": 0.93, "medium": 0.88, "tail": 0.80}
+PPV = {"head": 0.95, "medium": 0.88, "tail": 0.75}
+UNKNOWN = 0.05
+ON_LOOK_ALIKES = 0.5
+
+TIER = tiers_by_rule(PUBLISHED_COUNTS, dict.fromkeys(FINDINGS, PUBLISHED_IMAGES))
+
+# What each finding is mistaken for when it is not there: other findings, decoys. A mimic of the finding always counts.
+LOOK_ALIKES: dict[str, tuple[str, ...]] = {
+    "Atelectasis": ("Pneumonia", "Pleural Effusion"),
+    "Calcification of the Aorta": ("Tortuous Aorta",),
+    "Cardiomegaly": ("Enlarged Cardiomediastinum",),
+    "Consolidation": ("Pneumonia", "Lung Opacity"),
+    "Edema": ("Infiltration", "Pneumonia"),
+    "Emphysema": ("Pneumothorax",),
+    "Enlarged Cardiomediastinum": ("Tortuous Aorta", "Cardiomegaly"),
+    "Fibrosis": ("Infiltration", "Edema"),
+    "Fracture": ("Pleural Thickening", "Nodule"),
+    "Hernia": ("Mass", "Cardiomegaly"),
+    "Infiltration": ("Pneumonia", "Edema"),
+    "Lung Lesion": ("Nodule", "Mass"),
+    "Lung Opacity": ("Atelectasis", "Pneumonia"),
+    "Mass": ("Lung Lesion", "Consolidation"),
+    "Nodule": ("nipple", "vessel end-on", "Lung Lesion"),
+    "Pleural Effusion": ("Atelectasis", "Pleural Thickening"),
+    "Pleural Other": ("Pleural Thickening", "Pleural Effusion"),
+    "Pleural Thickening": ("Pleural Effusion", "Pleural Other"),
+    "Pneumomediastinum": ("Pneumothorax", "Subcutaneous Emphysema"),
+    "Pneumonia": ("Consolidation", "Atelectasis", "Infiltration"),
+    "Pneumoperitoneum": ("Atelectasis",),
+    "Pneumothorax": ("skin fold", "Emphysema"),
+    "Subcutaneous Emphysema": ("Pneumothorax", "Pneumomediastinum"),
+    "Support Devices": ("Fracture", "Pneumothorax"),
+    "Tortuous Aorta": ("Calcification of the Aorta", "Enlarged Cardiomediastinum"),
+}
+
+_NF = FINDINGS.index(NO_FINDING)
+_OTHERS = [k for k, name in enumerate(FINDINGS) if name not in (NO_FINDING, DEVICES)]
+
+
+def truth_of(studies: Sequence[Study]) -> BOOL:
+    """What is there, (studies, findings)."""
+    return np.stack([study.truth for study in studies])
+
+
+def mined_labels(studies: Sequence[Study]) -> FLOAT:
+    """Mined labels (studies, findings): 1, 0, NaN unknown. Each depends on its own study only."""
+    truth, clarity = truth_of(studies), np.stack([study.clarity for study in studies])
+    decoys = np.array([[study.decoy == name for name in DECOYS] for study in studies])
+    alike = look_alikes(truth, np.stack([study.mimic for study in studies]) > 0, decoys)
+    draws = np.stack([stream(s.seed, "mined", s.patient, s.number).random((3, len(FINDINGS))) for s in studies], axis=1)
+    mined = _mine(truth, clarity, alike, draws[0], draws[1], _rates()).astype(np.float64)
+    mined[draws[2] < UNKNOWN] = np.nan
+    return mined
+
+
+def look_alikes(truth: BOOL, mimic: BOOL, decoys: BOOL) -> BOOL:
+    """Where a finding is absent but something that looks like it is present, (n, findings); decoys is (n, DECOYS)."""
+    everything = np.concatenate([truth, decoys], axis=1)
+    names = (*FINDINGS, *DECOYS)
+    alike = mimic.copy()
+    for k, name in enumerate(FINDINGS):
+        for other in LOOK_ALIKES.get(name, ()):
+            alike[:, k] |= everything[:, names.index(other)]
+    return np.asarray(alike & ~truth, np.bool_)
+
+
+class _Rates:
+    """Probabilities per finding, (findings,): of missing a positive, of a false alarm on a look-alike and elsewhere."""
+
+    def __init__(self) -> None:
+        self.miss = np.zeros(len(FINDINGS))
+        self.alike = np.zeros(len(FINDINGS))
+        self.other = np.zeros(len(FINDINGS))
+
+
+def _mine(truth: BOOL, clarity: FLOAT, alike: BOOL, miss: FLOAT, alarm: FLOAT, rates: _Rates) -> BOOL:
+    # Mean 1 over uniform clarity: a plain case is never missed, a subtle one three times as often as the average.
+    missed = miss < np.minimum(rates.miss * 3 * (1 - clarity) ** 2, 1)
+    alarms = alarm < np.where(alike, rates.alike, rates.other)
+    mined = np.where(truth, ~missed, alarms)
+    mined[:, _NF] = np.where(
+        truth[:, _NF], ~missed[:, _NF], _subtle(truth, clarity) & (alarm[:, _NF] < rates.alike[_NF])
+    )
+    none = mined[:, _NF]
+    mined[np.ix_(none, _OTHERS)] = False
+    return np.asarray(mined, np.bool_)
+
+
+def _subtle(truth: BOOL, clarity: FLOAT) -> BOOL:
+    """Studies (n,) with something in them, all of it subtle: these are read as normal now and then."""
+    worst = np.where(truth, clarity, 0.0)[:, _OTHERS].max(axis=1)
+    return np.asarray(~truth[:, _NF] & (worst < 0.5), np.bool_)
+
+
+@lru_cache(maxsize=1)
+def _rates(studies: int = 60_000) -> _Rates:
+    """The rates that give the wanted sensitivity and PPV, from how often look-alikes occur in a fixed simulation."""
+    rng = stream(0, "rates")
+    matrix, own = loadings()
+    shape = (studies, len(FINDINGS))
+    truth = present(rng.standard_normal((studies, len(SYNDROMES))) @ matrix.T + own * rng.standard_normal(shape))
+    clarity = rng.random(shape)
+    kind = rng.random(studies)
+    decoys = np.stack([(kind >= k * DECOY_SHARE / 3) & (kind < (k + 1) * DECOY_SHARE / 3) for k in range(3)], axis=1)
+    alike = look_alikes(truth, mimics(rng.random(shape), truth) > 0, decoys)
+    rates = _Rates()
+    share = truth.mean(axis=0)
+    sensitivity = np.array([SENSITIVITY[TIER[name]] for name in FINDINGS])
+    ppv = np.array([PPV[TIER[name]] for name in FINDINGS])
+    wrong = share * sensitivity * (1 - ppv) / ppv  # false positives per study
+    rates.miss[_NF] = 1 - sensitivity[_NF]
+    rates.alike[_NF] = wrong[_NF] / max(_subtle(truth, clarity).mean(), 1e-9)
+    draws = rng.random((2, *shape))
+    normal = _mine(truth, clarity, alike, draws[0], draws[1], rates)[:, _NF]
+    # What is read as No Finding loses its other labels: so much less is left to miss, and to be wrong about.
+    for k, name in enumerate(FINDINGS):
+        if name == NO_FINDING:
+            continue
+        closed = normal if name != DEVICES else np.zeros(studies, np.bool_)
+        lost = (truth[:, k] & closed).mean() / share[k]
+        rates.miss[k] = max(0.0, (1 - sensitivity[k] - lost) / (1 - lost))
+        on_alike = (alike[:, k] & ~closed).mean()
+        elsewhere = (~truth[:, k] & ~alike[:, k] & ~closed).mean()
+        rates.alike[k] = min(0.9, ON_LOOK_ALIKES * wrong[k] / max(on_alike, 1e-9))
+        rates.other[k] = (wrong[k] - rates.alike[k] * on_alike) / elsewhere
+    return rates

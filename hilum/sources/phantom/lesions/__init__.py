@@ -1,0 +1,68 @@
+"""How every finding is drawn: a dictionary of shapes (outlines changed before drawing) and one of paints (drawn over).
+
+To add a finding, write one function and name it here. DIFFICULTY multiplies the contrast of a finding, 1 unless named.
+"""
+
+from collections.abc import Callable
+
+from hilum.sources.phantom.chest import Chest
+from hilum.sources.phantom.lesions import (
+    airspace,
+    bones,
+    decoys,
+    devices,
+    focal,
+    free_air,
+    heart_and_aorta,
+    pleura,
+)
+from hilum.sources.phantom.patients import Lesion
+from hilum.sources.phantom.scene import Scene
+
+Shape = Callable[[Chest, Lesion, float], Chest]
+Paint = Callable[[Scene, Lesion, float], None]
+
+# The chest before it is drawn: (chest, lesion, strength) -> chest. The order is kept.
+SHAPES: dict[str, Shape] = {
+    "Emphysema": free_air.hyperinflated,
+    "Cardiomegaly": heart_and_aorta.cardiomegaly,
+    "Enlarged Cardiomediastinum": heart_and_aorta.enlarged_mediastinum,
+    "Tortuous Aorta": heart_and_aorta.tortuous_aorta,
+}
+
+# Over the chest: (scene, lesion, strength) changes scene.density. The order is the order of drawing.
+PAINTS: dict[str, Paint] = {
+    "Emphysema": free_air.bullae,
+    "Fibrosis": airspace.fibrosis,
+    "Edema": airspace.edema,
+    "Infiltration": airspace.infiltration,
+    "Lung Opacity": airspace.opacity,
+    "Pneumonia": airspace.pneumonia,
+    "Consolidation": airspace.consolidation,
+    "Atelectasis": airspace.atelectasis,
+    "Nodule": focal.nodule,
+    "Mass": focal.mass,
+    "Lung Lesion": focal.lesion,
+    "Hernia": focal.hernia,
+    "Pleural Thickening": pleura.thickening,
+    "Pleural Other": pleura.other,
+    "Pleural Effusion": pleura.effusion,
+    "Pneumothorax": pleura.pneumothorax,
+    "Calcification of the Aorta": heart_and_aorta.calcified_aorta,
+    "Fracture": bones.fracture,
+    "Pneumomediastinum": free_air.pneumomediastinum,
+    "Pneumoperitoneum": free_air.pneumoperitoneum,
+    "Subcutaneous Emphysema": free_air.subcutaneous,
+    "Support Devices": devices.devices,
+    "nipple": decoys.nipple,
+    "skin fold": decoys.skin_fold,
+    "vessel end-on": decoys.vessel_end_on,
+}
+
+# Contrast multiplier per finding.
+DIFFICULTY: dict[str, float] = dict.fromkeys((*SHAPES, *PAINTS), 1.0)
+
+
+def strength_of(lesion: Lesion) -> float:
+    """Contrast of a lesion: about 0.4 for the subtlest, 1.2 for the plainest, times its finding's difficulty."""
+    return DIFFICULTY[lesion.finding] * (0.4 + 0.8 * lesion.clarity)

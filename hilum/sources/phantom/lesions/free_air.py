@@ -1,0 +1,116 @@
+"""Air where none should be: around the mediastinum, under the diaphragm, in the soft tissue; and emphysema's airy lungs."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from hilum.sources.phantom.canvas import smooth
+from hilum.sources.phantom.chest import Chest
+from hilum.sources.phantom.patients import Lesion
+from hilum.sources.phantom.scene import Scene
+from hilum.sources.phantom.streams import stream
+
+
+def hyperinflated(chest: Chest, lesion: Lesion, strength: float) -> Chest:
+    """Emphysema: low flat diaphragm, narrow heart, barrel chest, few markings, a wide space behind the sternum."""
+    s = min(1.2, strength)
+    lower = 0.045 * s
+    return replace(
+        chest,
+        base=(min(chest.base[0] + lower, 0.92), min(chest.base[1] + lower, 0.93)),
+        dome=(chest.dome[0] * (1 - 0.62 * s), chest.dome[1] * (1 - 0.62 * s)),
+        heart=(chest.heart[0] * (1 - 0.14 * s), chest.heart[1] * (1 - 0.16 * s)),
+        airy=chest.airy + 1.1 * s,
+        marking=chest.marking * (1 - 0.40 * s),
+        barrel=s,
+        rib_slope=chest.rib_slope * (1 - 0.35 * s),
+    )
+
+
+def bullae(scene: Scene, lesion: Lesion, strength: float) -> None:
+    """Emphysema: round airy spaces without markings in the upper zones."""
+    w, c = lesion.where, scene.canvas
+    for k in range(2):
+        size = 0.05 + 0.05 * w[k]
+        if scene.lateral:
+            x, y = scene.chest.lateral(0.22 + 0.1 * w[2 + k], 0.35 + 0.25 * w[4 + k])
+        else:
+            x, y = scene.chest.frontal(lesion.side * (1 - 2 * k), 0.16 + 0.15 * w[2 + k], 0.55 + 0.2 * w[4 + k])
+        hole = np.minimum(2 * c.bump(x, y, size, 1.2 * size, soft=0.08), 1)
+        scene.density -= hole * (scene.vessels + scene.air * np.float32(0.06)) * np.float32(min(1.0, strength))
+
+
+def pneumomediastinum(scene: Scene, lesion: Lesion, strength: float) -> None:
+    """Dark streaks along both sides of the mediastinum up into the neck, with the lifted pleura as a white line outside."""
+    w, c, chest = lesion.where, scene.canvas, scene.chest
+    dark, bright = [], []
+    if scene.lateral:
+        for back in (0.10, 0.40, 0.55):
+            dark.append(np.array([chest.lateral(h, back + 0.03 * np.sin(9 * h)) for h in np.linspace(-0.08, 0.60, 8)]))
+        bright = [line + np.array([0.012, 0.0]) for line in dark]
+    else:
+        for side, wide in zip((-1, 1), chest.upper, strict=True):
+            heart = chest.heart[0 if side < 0 else 1] * chest.magnified
+            x = [0.05, wide * 0.9, wide + 0.008, wide + 0.012, wide + 0.025, 0.85 * heart, heart + 0.008]
+            y = [chest.level(h, side) for h in (-0.18, 0.0, 0.15, 0.32, 0.48, 0.62, 0.76)]
+            reach = 5 + int(3 * w[0])
+            line = np.stack([0.5 + side * np.array(x), np.array(y)], axis=1)[:reach]
+            dark.append(smooth(line, closed=False))
+            bright.append(dark[-1] + np.array([side * 0.011, 0.0]))
+            dark.append(smooth(line[:4] - np.array([side * 0.03, 0.0]), closed=False))
+    width = 0.011 + 0.006 * w[1]
+    scene.density -= c.blur(c.lines(dark, width), 0.002) * np.float32(0.19 * strength) * scene.body
+    scene.density += c.lines(bright, 0.004) * np.float32(0.09 * strength) * scene.body
+
+
+def pneumoperitoneum(scene: Scene, lesion: Lesion, strength: float) -> None:
+    """A black crescent under the diaphragm, which stands above it as a thin white line."""
+    w, c, chest = lesion.where, scene.canvas, scene.chest
+    thick = (0.018 + 0.035 * w[0]) * (0.6 + 0.4 * strength)
+    sides = (-1, 1) if w[1] < 0.5 or scene.lateral else (-1,)
+    lung = c.fill([chest.lateral_lung(s) if scene.lateral else chest.lung(s) for s in (-1, 1)])
+    crescent = c.blank()
+    for side in sides:
+        index = 0 if side < 0 else 1
+        top = chest.base[index] - chest.dome[index] + 0.008
+        if scene.lateral:
+            x = chest.lateral(0.8, 0.34)[0]
+            reach = 0.13
+        else:
+            x, reach = 0.5 + side * 0.22 * chest.width / 0.4, 0.11
+        # Between the dome and the same dome, lower down.
+        dome = c.bump(x, top + 0.45 * reach, reach, 0.45 * reach + 0.012, soft=0.0)
+        liver = c.bump(x, top + 0.45 * reach + thick, reach, 0.45 * reach + 0.012, soft=0.0)
+        crescent = np.maximum(crescent, np.minimum(6 * dome, 1) * (1 - np.minimum(6 * liver, 1)))
+    crescent = c.blur(crescent * (1 - lung), 0.002)
+    scene.density -= crescent * np.float32(0.42 * min(1.1, strength))
+
+
+def subcutaneous(scene: Scene, lesion: Lesion, strength: float) -> None:
+    """Dark streaks and bubbles between the muscle fibres of the chest wall and the neck."""
+    w, c, chest = lesion.where, scene.canvas, scene.chest
+    rng = stream(lesion.key[0], "subcutaneous", lesion.key[1], lesion.key[2])
+    streaks, widths = [], []
+    sides = (-1, 1) if w[0] < 0.4 else (lesion.side,)
+    for _ in range(34):
+        side = sides[int(rng.integers(len(sides)))]
+        height = rng.uniform(-0.12, 0.85)
+        t = np.linspace(-0.5, 0.5, 5)
+        long = rng.uniform(0.04, 0.11)
+        if scene.lateral:
+            x0, y0 = chest.lateral(
+                height, 1.06 + 0.06 * rng.random() if rng.random() < 0.5 else -0.09 * rng.random() - 0.02
+            )
+            heading = np.pi / 2 + rng.normal(0, 0.25)
+        else:
+            out = rng.uniform(0.012, 0.075)
+            x0 = 0.5 + side * (chest.wall(max(height, 0.0)) + out if height > 0.12 else rng.uniform(0.08, 0.32))
+            y0 = chest.level(height, side) - (0.0 if height > 0.12 else 0.05)
+            heading = np.pi / 2 + side * rng.normal(0.15 if height > 0.12 else 0.9, 0.25)
+        bend = rng.normal(0, 0.010)
+        streaks.append(
+            np.stack([x0 + long * np.cos(heading) * t + bend * (t * 2) ** 2, y0 + long * np.sin(heading) * t], axis=1)
+        )
+        widths.append(float(rng.uniform(0.005, 0.013)))
+    outside = scene.body * (1 - np.float32(0.8) * scene.lung)
+    scene.density -= c.blur(c.lines(streaks, widths), 0.0018) * outside * np.float32(0.23 * strength)

@@ -1,0 +1,66 @@
+"""Heart, mediastinum and aorta: changes of the chest's outlines, and calcium in the arch."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from hilum.sources.phantom.canvas import smooth
+from hilum.sources.phantom.chest import Chest
+from hilum.sources.phantom.lateral import aorta_line
+from hilum.sources.phantom.patients import Lesion
+from hilum.sources.phantom.scene import Scene
+
+
+def cardiomegaly(chest: Chest, lesion: Lesion, strength: float) -> Chest:
+    """The heart takes more than half of the thorax: ratio .51 when subtle to .68."""
+    ratio = sum(chest.heart) / (2 * chest.width)
+    wanted = 0.49 + 0.115 * strength + 0.03 * lesion.where[0]
+    grow = max(1.06, wanted / ratio)
+    more = 0.10 * (lesion.where[1] - 0.5)  # of one chamber or the other
+    return replace(chest, heart=(chest.heart[0] * grow * (1 - more), chest.heart[1] * grow * (1 + more / 2)))
+
+
+def enlarged_mediastinum(chest: Chest, lesion: Lesion, strength: float) -> Chest:
+    """A wide upper mediastinum; true when the space behind the sternum is filled as well, mimicked by either sign alone."""
+    w = lesion.where
+    wide = (0.021 + 0.012 * w[0]) * strength
+    right, left = wide * (0.7 + 0.6 * w[1]), wide * (1.3 - 0.6 * w[1])
+    if lesion.mimic != "lateral":
+        chest = replace(chest, upper=(chest.upper[0] + right, chest.upper[1] + left))
+    if lesion.mimic != "frontal":
+        chest = replace(chest, retrosternal=min(1.1, 0.45 + 0.6 * strength), upper_lateral=0.5 * strength)
+    return chest
+
+
+def tortuous_aorta(chest: Chest, lesion: Lesion, strength: float) -> Chest:
+    """A long, unfolded aorta: it bulges to both sides on the frontal, and backwards over the spine on the lateral."""
+    bend = 0.35 + 0.65 * strength
+    if lesion.mimic != "lateral":
+        chest = replace(chest, unfolded=chest.unfolded + bend, knob=chest.knob * (1 + 0.15 * strength))
+    if lesion.mimic != "frontal":
+        chest = replace(chest, unfolded_lateral=chest.unfolded_lateral + bend)
+    return chest
+
+
+def calcified_aorta(scene: Scene, lesion: Lesion, strength: float) -> None:
+    """Thin bright arcs in the wall of the aortic knob, on the lateral along the arch."""
+    w, c, chest = lesion.where, scene.canvas, scene.chest
+    if scene.lateral:
+        path = aorta_line(chest)
+        start = 5 + int(4 * w[0])
+        arcs = [
+            path[start : start + 8] + np.array([0.0, -0.022]),
+            path[start + 3 : start + 13] + np.array([0.015, 0.010]),
+        ]
+        width = 0.007
+    else:
+        y, r = chest.level(0.22, 1), chest.knob * (1 + 0.7 * chest.unfolded)
+        x = 0.5 + chest.upper[1] + 0.03 * chest.unfolded - 0.45 * r
+        first = -1.2 + 0.5 * w[0]
+        angle = np.linspace(first, first + 1.5 + 0.8 * w[1], 12)
+        arcs = [np.stack([x + 0.95 * r * np.cos(angle), y + 0.95 * r * np.sin(angle)], axis=1)]
+        arcs.append(
+            smooth([(x + 0.7 * r, y + 1.6 * r), (x + 0.65 * r, y + 2.6 * r), (x + 0.6 * r, y + 3.4 * r)], closed=False)
+        )
+        width = 0.0085
+    scene.density += c.blur(c.lines(arcs, width, [1.0, 0.7]), 0.0012) * np.float32(0.36 * strength)

@@ -1,0 +1,181 @@
+"""The phantom as a data set: images drawn by several processes, the study table (mined), the truth and the boxes."""
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import polars as pl
+
+from hilum.atomic import ensure_folder
+from hilum.errors import InputError, MachineError, from_os_error
+from hilum.progress import Progress, silent
+from hilum.sources.imported import Imported
+from hilum.sources.phantom.labels import mined_labels, truth_of
+from hilum.sources.phantom.patients import Study, first_studies
+from hilum.sources.phantom.picture import Box, draw
+from hilum.sources.phantom.prevalence import FINDINGS, FLOAT
+from hilum.tables import check_studies
+
+NOTE = "Phantom images: no result on them is a clinical claim."
+VERSION = 1  # of the drawing: raised whenever the same seed gives another picture
+_CHUNK = 16  # studies handed to a worker at a time
+_END = b"IEND\xaeB`\x82"  # the last bytes of a complete PNG
+
+Boxes = list[tuple[str, str, int, int, int, int]]
+
+
+def import_phantom(
+    root: Path, *, studies: int = 2000, size: int = 128, seed: int = 0, workers: int | None = None,
+    progress: Progress = silent,
+) -> Imported:  # fmt: skip
+    """Draw the first `studies` studies of the phantom of this `seed` as PNGs (size, size) under `root`/images.
+
+    workers: processes that draw, by default one per core. An image that is already there whole is not written again.
+    Raises InputError for numbers out of range, MachineError where a worker fails (the message names the study).
+    """
+    if studies < 1:
+        raise InputError(f"{studies} studies cannot be drawn", do="ask for one or more")
+    if not 32 <= size <= 2048:
+        raise InputError(f"phantom images of {size} pixels cannot be drawn", do="choose 32 to 2048 pixels")
+    if seed < 0:
+        raise InputError(f"seed {seed} is negative", do="choose 0 or more")
+    # Size, seed and version name the folder, so an image found there was made with the same ones.
+    folder = ensure_folder(Path(root).resolve() / "images" / f"phantom{VERSION}-seed{seed}-{size}px")
+    drawn = list(first_studies(seed, studies))
+    boxes: Boxes = []
+    done = _drawn(drawn, folder, size, workers or _cores())
+    for found in progress(done, total=len(drawn), label="drawing", unit="studies"):
+        boxes += found
+    images = sum(len(study.images) for study in drawn)
+    truth, mined = truth_of(drawn).astype(np.float64), mined_labels(drawn)
+    return Imported(
+        studies=_table(drawn, folder, mined),
+        truth=_table(drawn, folder, truth),
+        regions=pl.DataFrame(boxes, schema=["image_id", "finding", "x0", "y0", "x1", "y1"], orient="row").cast(
+            {"image_id": pl.String, "finding": pl.String, **dict.fromkeys(("x0", "y0", "x1", "y1"), pl.Int32)}
+        ),
+        label_level="study",
+        note=NOTE,
+        notes=[
+            f"{len(drawn):,} studies of {len({s.patient for s in drawn}):,} patients with {images:,} images were drawn at {size} px, seed {seed}.",
+            "Labels are mined ones, with misses, false alarms and 5 % unknown; the truth is a table of its own.",
+        ],
+    )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _drawn(studies: list[Study], folder: Path, size: int, workers: int) -> Iterator[Boxes]:
+    """The boxes of each study, in order, its images written on the way."""
+    chunks = [studies[k : k + _CHUNK] for k in range(0, len(studies), _CHUNK)]
+    if workers <= 1 or len(chunks) == 1:
+        for study in studies:
+            yield _one(study, folder, size)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context, initializer=_start) as pool:
+        futures = [pool.submit(_several, chunk, folder, size) for chunk in chunks]
+        try:
+            for chunk, future in zip(chunks, futures, strict=True):
+                try:
+                    yield from future.result()
+                except (InputError, MachineError):
+                    raise
+                except Exception as error:
+                    raise MachineError(
+                        f"a drawing process died between studies {chunk[0].study_id} and {chunk[-1].study_id} ({error})",
+                        where=folder,
+                        do="run the same command again, with fewer workers if memory is short",
+                    ) from error
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _start() -> None:
+    cv2.setNumThreads(1)  # in a worker only: the processes share the cores already
+
+
+def _several(studies: list[Study], folder: Path, size: int) -> list[Boxes]:
+    return [_one(study, folder, size) for study in studies]
+
+
+def _one(study: Study, folder: Path, size: int) -> Boxes:
+    boxes: Boxes = []
+    try:
+        for number in range(len(study.images)):
+            picture, found = draw(study, number, size)
+            name = study.image_id(number)
+            _write(folder / f"{name}.png", picture)
+            boxes += [(name, finding, *box) for finding, box in found.items()]
+    except InputError:
+        raise
+    except MachineError:
+        raise
+    except Exception as error:
+        raise MachineError(
+            f"study {study.study_id} could not be drawn ({type(error).__name__}: {error})",
+            where=folder,
+            do="report this with the seed and the size",
+        ) from error
+    return boxes
+
+
+def _write(path: Path, picture: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+    """Write a PNG beside its place and rename it there. Unlike atomic_path without a flush: what a power cut loses is redrawn."""
+    try:
+        if path.exists() and _whole(path):
+            return
+        ok, coded = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        if not ok:
+            raise MachineError("OpenCV could not write a PNG", where=path, do="check its installation")
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            aside.write_bytes(coded.tobytes())
+            aside.replace(path)
+        finally:
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise from_os_error(error, path) from error
+
+
+def _whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        if file.tell() < len(_END):
+            return False
+        file.seek(-len(_END), os.SEEK_END)
+        return file.read() == _END
+
+
+def _table(studies: list[Study], folder: Path, labels: FLOAT) -> pl.DataFrame:
+    """The study table, one row per image; labels (studies, findings) 1, 0 or NaN."""
+    rows = [(k, study, number) for k, study in enumerate(studies) for number in range(len(study.images))]
+    take = [k for k, _, _ in rows]
+    columns: dict[str, pl.Series] = {
+        "study_id": pl.Series([s.study_id for _, s, _ in rows], dtype=pl.String),
+        "patient_id": pl.Series([s.patient_id for _, s, _ in rows], dtype=pl.String),
+        "image_id": pl.Series([s.image_id(n) for _, s, n in rows], dtype=pl.String),
+        "path": pl.Series([str(folder / f"{s.image_id(n)}.png") for _, s, n in rows], dtype=pl.String),
+        "view": pl.Series([s.images[n].view for _, s, n in rows], dtype=pl.String),
+        "view_raw": pl.Series([s.images[n].view_raw for _, s, n in rows], dtype=pl.String),
+        "source": pl.Series(["phantom"] * len(rows), dtype=pl.String),
+        "study_date": pl.Series([s.day for _, s, _ in rows], dtype=pl.Date),
+        "age": pl.Series([s.age for _, s, _ in rows], dtype=pl.Float32),
+        "sex": pl.Series([s.sex for _, s, _ in rows], dtype=pl.String),
+    }
+    for k, name in enumerate(FINDINGS):
+        columns[name] = pl.Series(labels[take, k]).fill_nan(None).cast(pl.Int8)
+    return check_studies(pl.DataFrame(columns), "phantom")
+
+
+__all__ = ["NOTE", "Box", "import_phantom"]
