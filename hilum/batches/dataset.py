@@ -82,7 +82,7 @@ class Studies:
         place = {study: i for i, study in enumerate(grouped[key].to_list())}
         at = [place[study] for study in labels.ids]
         self.ids, self.patients, self.labels = labels.ids, labels.patients, labels.values
-        lengths = grouped["__row"].list.len().to_numpy()
+        lengths = grouped["__row"].list.len().to_numpy().astype(np.int64)
         starts = np.concatenate([[0], np.cumsum(lengths)])
         self._start, self._length = starts[:-1][at], lengths[at]
         self._rows = grouped["__row"].explode().to_numpy()
