@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
@@ -26,10 +26,15 @@ class Pose:
 
     def apply(self, points: Points) -> Points:
         """(n, 2) unit coordinates of the patient to (n, 2) unit coordinates of the image."""
+        matrix, shift = self._affine
+        return points @ matrix + shift
+
+    @cached_property
+    def _affine(self) -> tuple[Points, Points]:
         angle = np.deg2rad(self.turn)
         cos, sin = self.scale * np.cos(angle), self.scale * np.sin(angle)
-        x, y = points[:, 0] - 0.5, points[:, 1] - 0.5
-        return np.stack([cos * x - sin * y + 0.5 + self.dx, sin * x + cos * y + 0.5 + self.dy], axis=1)
+        matrix = np.array([[cos, sin], [-sin, cos]])
+        return matrix, np.array([0.5 + self.dx, 0.5 + self.dy]) - np.array([0.5, 0.5]) @ matrix
 
 
 class Canvas:
@@ -54,20 +59,31 @@ class Canvas:
         return self.blur(_unit(mask), blur)
 
     def lines(
-        self, paths: Sequence[Points], widths: Sequence[float] | float, levels: Sequence[float] | float = 1.0
+        self,
+        paths: Sequence[Points] | Points,
+        widths: Sequence[float] | float,
+        levels: Sequence[float] | float = 1.0,
     ) -> F32:
         """Open lines, each `widths` wide and `levels` (0 to 1) strong; the later covers the earlier.
 
         A line thinner than one pixel is drawn one pixel wide and weaker by as much.
         """
         mask = np.zeros((self.size, self.size), np.uint8)
-        wide = [widths] * len(paths) if isinstance(widths, float) else widths
-        strong = [levels] * len(paths) if isinstance(levels, float) else levels
-        for path, width, level in zip(paths, wide, strong, strict=True):
+        count = len(paths)
+        wide = [widths] * count if isinstance(widths, float) else widths
+        strong = [levels] * count if isinstance(levels, float) else levels
+        ends = np.cumsum([len(path) for path in paths])[:-1]
+        placed = np.split(self._pixels(np.concatenate(list(paths))), ends)  # all at once: one line alone is slow
+        pens = []
+        for width, level in zip(wide, strong, strict=True):
             pixels = width * self.size * self.pose.scale
-            value = int(round(255 * level * min(1.0, pixels)))
-            thick = max(1, int(round(pixels)))
-            cv2.polylines(mask, [self._pixels(path)], False, value, thick, cv2.LINE_AA, _SHIFT)
+            pens.append((max(1, round(pixels)), round(255 * level * min(1.0, pixels))))
+        start = 0
+        for end in range(1, count + 1):
+            if end == count or pens[end] != pens[start]:
+                thick, value = pens[start]
+                cv2.polylines(mask, placed[start:end], False, value, thick, cv2.LINE_AA, _SHIFT)
+                start = end
         return _unit(mask)
 
     def blur(self, image: F32, sigma: float) -> F32:

@@ -1,5 +1,6 @@
 """One patient's chest as numbers: where its outlines run in the frontal and the lateral projection."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,22 @@ from hilum.sources.phantom.streams import stream
 # Lateral wall of an average lung: height (0 apex, 1 costophrenic angle) and distance from the midline.
 _WALL_A = (0.0, 0.04, 0.16, 0.33, 0.55, 0.76, 0.90, 1.0)
 _WALL_X = (0.10, 0.19, 0.27, 0.335, 0.375, 0.398, 0.402, 0.396)
+
+# Front and back wall on the lateral image: height and x.
+_FRONT_A = (0.0, 0.14, 0.30, 0.48, 0.68, 1.0)
+_FRONT_X = (0.42, 0.30, 0.23, 0.18, 0.155, 0.16)
+_REAR_A = (0.0, 0.10, 0.25, 0.50, 0.75, 1.0)
+_REAR_X = (0.60, 0.73, 0.80, 0.84, 0.84, 0.80)
+
+
+def _between(x: float, xs: tuple[float, ...], ys: tuple[float, ...]) -> float:
+    """Linear interpolation of one number, constant beyond the ends (np.interp takes several times as long)."""
+    if x <= xs[0]:
+        return ys[0]
+    for k in range(1, len(xs)):
+        if x <= xs[k]:
+            return ys[k - 1] + (ys[k] - ys[k - 1]) * (x - xs[k - 1]) / (xs[k] - xs[k - 1])
+    return ys[-1]
 
 
 @dataclass(frozen=True)
@@ -66,7 +83,7 @@ class Chest:
 
     def wall(self, height: float) -> float:
         """Distance of the chest wall's inner side from the midline at a height (0 apex .. 1 costophrenic angle)."""
-        return float(np.interp(height, _WALL_A, _WALL_X)) * self.width / 0.40
+        return _between(height, _WALL_A, _WALL_X) * self.width / 0.40
 
     def frontal(self, side: int, height: float, out: float) -> tuple[float, float]:
         """The point of a lung at a height (0..1) and a way out from the mediastinum (0) to the chest wall (1)."""
@@ -81,9 +98,8 @@ class Chest:
 
     def lateral_walls(self, height: float) -> tuple[float, float]:
         """x of the anterior and the posterior chest wall (inner side) on the lateral image at a height."""
-        front = float(np.interp(height, (0.0, 0.14, 0.30, 0.48, 0.68, 1.0), (0.44, 0.30, 0.22, 0.17, 0.145, 0.15)))
-        rear = float(np.interp(height, (0.0, 0.12, 0.28, 0.50, 0.72, 1.0), (0.58, 0.74, 0.82, 0.86, 0.86, 0.80)))
-        bow = self.kyphosis * np.sin(np.pi * min(height, 1.0))
+        front, rear = _between(height, _FRONT_A, _FRONT_X), _between(height, _REAR_A, _REAR_X)
+        bow = self.kyphosis * math.sin(math.pi * min(height, 1.0))
         return 0.5 + (front - 0.5) * self.depth - self.barrel * 0.03, 0.5 + (rear - 0.5) * self.depth + 0.05 * bow
 
     def lung(self, side: int) -> Points:

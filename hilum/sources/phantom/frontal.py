@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hilum.sources.phantom.canvas import F32, Canvas, Points, smooth
 from hilum.sources.phantom.chest import Chest
@@ -64,28 +65,24 @@ def hilum_at(chest: Chest, side: int) -> tuple[float, float]:
     return 0.5 + side * (0.085 + 0.15 * (chest.width - 0.38)), chest.level(HILUM - 0.02 * side, side)
 
 
-def vessel_lines(chest: Chest, side: int) -> tuple[list[Points], list[float]]:
-    """The patient's vessel tree placed in one lung: (n, 2) lines and their widths."""
+def vessel_lines(chest: Chest, side: int) -> tuple[Points, NDArray[np.float64]]:
+    """The patient's vessel tree placed in one lung: (n, 5, 2) lines and their generation, the finest first."""
     hx, hy = hilum_at(chest, side)
     reach = chest.wall(0.6) - 0.07
     up, down = hy - chest.apex, chest.level(1.0, side) - hy
-    lines, widths = [], []
-    for points, width in tree(chest.texture[0], chest.texture[1] * 2 + (side > 0)):
-        x = hx + side * points[:, 0] * reach * 0.95
-        y = hy + np.where(points[:, 1] < 0, up, down) * points[:, 1] * 0.95
-        lines.append(np.stack([x, y], axis=1))
-        widths.append(0.0135 * width)
-    return lines, widths
+    points, generation = tree(*chest.texture, side)
+    x = hx + side * points[:, :, 0] * reach * 0.95
+    y = hy + np.where(points[:, :, 1] < 0, up, down) * points[:, :, 1] * 0.95
+    return np.stack([x, y], axis=2), generation
 
 
 def draw_frontal(canvas: Canvas, chest: Chest) -> Scene:
     """A healthy frontal chest of this geometry."""
-    c, blank = canvas, canvas.blank()
+    c = canvas
     body = c.fill([body_outline(chest)], 0.012)
     lung = c.fill([chest.lung(-1), chest.lung(1)], 0.0035)
     thick = c.blur(body, 0.05)
     density = thick * np.float32(0.56 + 0.10 * chest.habitus)
-    density += c.blur(lung, 0.09) * np.float32(0.0)
 
     # A ray near the chest wall crosses less lung than one in the middle.
     middle = c.fill([heart := chest.heart_outline(), upper := mediastinum_outline(chest)], 0.004)
@@ -103,16 +100,12 @@ def draw_frontal(canvas: Canvas, chest: Chest) -> Scene:
 
     bones = _bones(c, chest, body)
     density += bones
-    vessels = blank
+    lines, generation = (np.concatenate(both) for both in zip(*(vessel_lines(chest, side) for side in SIDES)))
+    order = np.argsort(-generation, kind="stable")
+    fine = 0.66 ** generation[order]
+    vessels = c.lines(lines[order], (0.0125 * fine).tolist(), (0.45 + 0.55 * fine).tolist())
     for side in SIDES:
-        lines, widths = vessel_lines(chest, side)
-        order = np.argsort(widths)
-        drawn = c.lines(
-            [lines[i] for i in order], [widths[i] for i in order], [0.45 + 0.55 * widths[i] / 0.0135 for i in order]
-        )
-        hx, hy = hilum_at(chest, side)
-        drawn += np.float32(0.8) * c.cloud(hx, hy, 0.035, 0.06)
-        vessels = np.maximum(vessels, drawn)
+        vessels = np.maximum(vessels, np.float32(0.75) * c.cloud(*hilum_at(chest, side), 0.035, 0.06))
     vessels = c.blur(vessels, 0.0028) * air * np.float32(0.11 * chest.marking)
     rng = stream(chest.texture[0], "texture", chest.texture[1])
     vessels += air * c.noise(rng, 48) * np.float32(0.014 * chest.marking) + air * c.noise(rng, 12) * np.float32(0.012)

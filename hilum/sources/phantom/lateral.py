@@ -92,14 +92,12 @@ def draw_lateral(canvas: Canvas, chest: Chest) -> Scene:
     bones = _bones(c, chest, body)
     density += bones
     hx, hy = hilum_at(chest)
-    lines, widths, levels = [], [], []
-    for points, width in tree(chest.texture[0], chest.texture[1] * 2):
-        for way in (-1, 1):  # vessels run forwards and backwards from the hilum
-            lines.append(np.stack([hx + way * points[:, 0] * 0.33, hy + points[:, 1] * 0.34], axis=1))
-            widths.append(0.011 * width)
-            levels.append(0.40 + 0.50 * width)
-    order = np.argsort(widths)
-    vessels = c.lines([lines[i] for i in order], [widths[i] for i in order], [levels[i] for i in order])
+    points, generation = (np.concatenate(both) for both in zip(tree(*chest.texture, -1), tree(*chest.texture, 1)))
+    way = np.where(np.arange(len(points)) % 2, -1, 1)[:, None]  # vessels run forwards and backwards from the hilum
+    lines = np.stack([hx + way * points[:, :, 0] * 0.33, hy + points[:, :, 1] * 0.34], axis=2)
+    order = np.argsort(-generation, kind="stable")
+    fine = 0.66 ** generation[order]
+    vessels = c.lines(lines[order], (0.010 * fine).tolist(), (0.40 + 0.50 * fine).tolist())
     vessels += np.float32(0.9) * c.cloud(hx, hy, 0.045, 0.055)
     vessels = c.blur(vessels, 0.003) * air * np.float32(0.075 * chest.marking)
     rng = stream(chest.texture[0], "lateral texture", chest.texture[1])

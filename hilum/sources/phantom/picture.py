@@ -10,7 +10,7 @@ from hilum.sources.phantom.chest import Chest, chest_of
 from hilum.sources.phantom.frontal import draw_frontal, mediastinum_outline
 from hilum.sources.phantom.lateral import aorta_line, draw_lateral
 from hilum.sources.phantom.lesions import PAINTS, SHAPES, strength_of
-from hilum.sources.phantom.patients import Lesion, Study
+from hilum.sources.phantom.patients import Study
 from hilum.sources.phantom.scene import Scene, box_of
 from hilum.sources.phantom.streams import stream
 from hilum.sources.phantom.tone import develop, pose_of
