@@ -128,11 +128,12 @@ class Chest:
         rear = [self.lateral(h, 1.0) for h in (0.12, 0.28, 0.50, 0.75, 0.95)]
         f, r = self.lateral_walls(0.8)[0], self.lateral_walls(1.1)[1]
         corner_front = (f, base - 0.85 * dome + 0.015)
-        corner_back = (r - 0.01, base + 0.055)
+        corner_back = (r - 0.01, base + 0.035)
         floor = [
-            (f + 0.70 * (r - f), base - 0.12 * dome),
-            (f + 0.45 * (r - f), base - 0.85 * dome),
-            (f + 0.22 * (r - f), base - 1.02 * dome),
+            (f + 0.86 * (r - f), base - 0.12 * dome),
+            (f + 0.66 * (r - f), base - 0.62 * dome),
+            (f + 0.42 * (r - f), base - 1.02 * dome),
+            (f + 0.20 * (r - f), base - 1.05 * dome),
         ]
         top = [(0.46, self.apex + 0.01), (0.54, self.apex)]
         return smooth([*rear, corner_back, corner_back, *floor, corner_front, corner_front, *front, *top])
@@ -161,8 +162,8 @@ class Chest:
         """Outline (n, 2) of the heart on the lateral image: behind the lower sternum, on the diaphragm."""
         size = sum(self.heart) * self.magnified / 0.36
         front, rear = self.lateral_walls(0.7)
-        bottom = self.base[1] - 0.85 * self.dome[1] + 0.03
-        deep, tall = 0.31 * size**0.9, 0.25 * size**0.6
+        bottom = self.base[1] - 1.0 * self.dome[1] + 0.05
+        deep, tall = 0.35 * size**0.9, 0.29 * size**0.6
         x = front + 0.03
         return smooth(
             [
@@ -179,7 +180,7 @@ class Chest:
 
     def spine_x(self, y: float) -> float:
         """x of the spine's middle on the lateral image."""
-        front, rear = self.lateral_walls(min(max((y - self.apex) / 0.70, 0.0), 1.05))
+        rear = self.lateral_walls(min(max((y - self.apex) / 0.70, 0.0), 1.05))[1]
         return rear - 0.075 if y > self.apex else rear - 0.03 + 0.3 * (y - self.apex)
 
     def posterior_rib(self, side: int, number: int) -> Points:

@@ -66,7 +66,7 @@ LOOK_ALIKES: dict[str, tuple[str, ...]] = {
 }
 
 _NF = FINDINGS.index(NO_FINDING)
-_OTHERS = [k for k, name in enumerate(FINDINGS) if name not in (NO_FINDING, DEVICES)]
+_OTHERS = np.array([name not in (NO_FINDING, DEVICES) for name in FINDINGS])
 
 
 def truth_of(studies: Sequence[Study]) -> BOOL:
@@ -113,8 +113,7 @@ def _mine(truth: BOOL, clarity: FLOAT, alike: BOOL, miss: FLOAT, alarm: FLOAT, r
     mined[:, _NF] = np.where(
         truth[:, _NF], ~missed[:, _NF], _subtle(truth, clarity) & (alarm[:, _NF] < rates.alike[_NF])
     )
-    none = mined[:, _NF]
-    mined[np.ix_(none, _OTHERS)] = False
+    mined &= ~(mined[:, [_NF]] & _OTHERS)
     return np.asarray(mined, np.bool_)
 
 

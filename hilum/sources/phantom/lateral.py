@@ -73,7 +73,7 @@ def draw_lateral(canvas: Canvas, chest: Chest) -> Scene:
     density += body * np.clip(1 - (rows - 0.02) / 0.26, 0, 1) * np.float32(0.20)
     either = np.maximum(right, left)
     density += body * (1 - either) * np.clip((rows - 0.62) / 0.15, 0, 1) * np.float32(0.14)
-    heart = c.fill([chest.heart_lateral()], 0.008)
+    heart = c.fill([chest.heart_lateral()], 0.012)
     profile = np.float32(0.62) + np.float32(0.38) * c.blur(lung, 0.04)
     air = lung * profile * (1 - np.float32(0.62) * heart)
     # Great vessels and thymic fat fill the top of the retrosternal space; more of it when the mediastinum is enlarged.

@@ -52,14 +52,13 @@ def _breathing(chest: Chest, rng: np.random.Generator, portable: bool) -> Chest:
     """Depth of the breath and, for a portable image, the heart enlarged by its distance from the detector."""
     z = rng.standard_normal(3)
     up = 0.008 * float(z[0]) + (0.018 if portable else 0.0)
+    wide, turn = (1.10 if portable else 1.0), 0.003 * float(z[2])
     return replace(
         chest,
         base=(chest.base[0] - up, chest.base[1] - up),
         magnified=1.13 + 0.02 * float(z[1]) if portable else 1.0 + 0.01 * float(z[1]),
         heart_y=chest.heart_y - up,
-        upper=tuple(
-            half * (1.10 if portable else 1.0) + 0.003 * float(z[2]) * side for half, side in zip(chest.upper, (-1, 1))
-        ),
+        upper=(chest.upper[0] * wide - turn, chest.upper[1] * wide + turn),
     )
 
 

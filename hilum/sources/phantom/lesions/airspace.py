@@ -84,7 +84,7 @@ def infiltration(scene: Scene, lesion: Lesion, strength: float) -> None:
 def edema(scene: Scene, lesion: Lesion, strength: float) -> None:
     """Water spreading from both hila like wings, thick vessels, blurred hila, Kerley B lines at the bases."""
     w, c = lesion.where, scene.canvas
-    haze = 0.8 + 0.2 * _grain(scene, lesion, 20)
+    haze = np.float32(0.8) + np.float32(0.2) * _grain(scene, lesion, 20)
     if scene.lateral:
         patch = c.cloud(*scene.chest.lateral(0.48, 0.5), 0.19, 0.20)
         _fill(scene, patch * haze, 0.55 * strength)
@@ -121,12 +121,12 @@ def atelectasis(scene: Scene, lesion: Lesion, strength: float) -> None:
         else:
             x0, x1 = 0.5 + side * (0.10 + 0.05 * w[3]), 0.5 + side * (0.26 + 0.10 * w[4]) * chest.width / 0.38
         bands.append(np.array([(x0, y + tilt), ((x0 + x1) / 2, y - 0.004), (x1, y - tilt)]))
-        widths.append(0.011 + 0.010 * w[5])
+        widths.append(0.008 + 0.008 * w[5])
     plates = c.blur(c.lines(bands, widths), 0.003)
-    _fill(scene, plates, 1.0 * strength)
+    _fill(scene, plates, 0.5 * strength)
     x = chest.lateral(0.85, 0.6 + 0.2 * w[6])[0] if scene.lateral else 0.5 + side * (0.16 + 0.10 * w[6])
     base = c.cloud(x, floor + 0.02, 0.12, 0.055 + 0.025 * w[7])
-    _fill(scene, np.minimum(1.4 * base, 1), 0.85 * strength)
+    _fill(scene, np.minimum(1.4 * base, 1), 0.8 * strength)
 
 
 def fibrosis(scene: Scene, lesion: Lesion, strength: float) -> None:

@@ -43,5 +43,5 @@ def fracture(scene: Scene, lesion: Lesion, strength: float) -> None:
     scene.density += shifted * np.float32(0.13 * strength) * scene.body
     callus = c.blank()
     for gap in gaps:
-        callus += c.cloud(*gap.mean(axis=0), 0.020, 0.016)
+        callus += c.cloud(float(gap[:, 0].mean()), float(gap[:, 1].mean()), 0.020, 0.016)
     scene.density += callus * np.float32(0.09 * strength * w[6])

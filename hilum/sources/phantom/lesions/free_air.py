@@ -58,8 +58,9 @@ def pneumomediastinum(scene: Scene, lesion: Lesion, strength: float) -> None:
             dark.append(smooth(line, closed=False))
             bright.append(dark[-1] + np.array([side * 0.011, 0.0]))
             dark.append(smooth(line[:4] - np.array([side * 0.03, 0.0]), closed=False))
-    width = 0.011 + 0.006 * w[1]
-    scene.density -= c.blur(c.lines(dark, width), 0.002) * np.float32(0.19 * strength) * scene.body
+    width = 0.008 + 0.005 * w[1]
+    deep = 0.085 if scene.lateral else 0.14
+    scene.density -= c.blur(c.lines(dark, width), 0.003) * np.float32(deep * strength) * scene.body
     scene.density += c.lines(bright, 0.004) * np.float32(0.09 * strength) * scene.body
 
 
@@ -68,22 +69,17 @@ def pneumoperitoneum(scene: Scene, lesion: Lesion, strength: float) -> None:
     w, c, chest = lesion.where, scene.canvas, scene.chest
     thick = (0.018 + 0.035 * w[0]) * (0.6 + 0.4 * strength)
     sides = (-1, 1) if w[1] < 0.5 or scene.lateral else (-1,)
-    lung = c.fill([chest.lateral_lung(s) if scene.lateral else chest.lung(s) for s in (-1, 1)])
-    crescent = c.blank()
+    # What the lung would cover if it hung lower is the space just below the diaphragm, a thin line of which is left.
+    lungs = [chest.lateral_lung(side) if scene.lateral else chest.lung(side) for side in sides]
+    below = c.fill([lung + np.array([0.0, thick + 0.006]) for lung in lungs])
+    muscle = c.fill([lung + np.array([0.0, 0.006]) for lung in lungs])
+    window = c.blank()
     for side in sides:
-        index = 0 if side < 0 else 1
-        top = chest.base[index] - chest.dome[index] + 0.008
-        if scene.lateral:
-            x = chest.lateral(0.8, 0.34)[0]
-            reach = 0.13
-        else:
-            x, reach = 0.5 + side * 0.22 * chest.width / 0.4, 0.11
-        # Between the dome and the same dome, lower down.
-        dome = c.bump(x, top + 0.45 * reach, reach, 0.45 * reach + 0.012, soft=0.0)
-        liver = c.bump(x, top + 0.45 * reach + thick, reach, 0.45 * reach + 0.012, soft=0.0)
-        crescent = np.maximum(crescent, np.minimum(6 * dome, 1) * (1 - np.minimum(6 * liver, 1)))
-    crescent = c.blur(crescent * (1 - lung), 0.002)
-    scene.density -= crescent * np.float32(0.42 * min(1.1, strength))
+        top = chest.base[0 if side < 0 else 1] - chest.dome[0 if side < 0 else 1]
+        x = chest.lateral(0.8, 0.34)[0] if scene.lateral else 0.5 + side * 0.22 * chest.width / 0.4
+        window = np.maximum(window, np.minimum(3 * c.bump(x, top, 0.11 + 0.03 * w[2], 0.10, soft=0.0), 1))
+    crescent = c.blur(np.maximum(below - muscle, 0) * window * (1 - scene.lung), 0.0015)
+    scene.density -= crescent * np.float32(0.38 * min(1.1, strength))
 
 
 def subcutaneous(scene: Scene, lesion: Lesion, strength: float) -> None:
@@ -92,7 +88,7 @@ def subcutaneous(scene: Scene, lesion: Lesion, strength: float) -> None:
     rng = stream(lesion.key[0], "subcutaneous", lesion.key[1], lesion.key[2])
     streaks, widths = [], []
     sides = (-1, 1) if w[0] < 0.4 else (lesion.side,)
-    for _ in range(34):
+    for _ in range(44):
         side = sides[int(rng.integers(len(sides)))]
         height = rng.uniform(-0.12, 0.85)
         t = np.linspace(-0.5, 0.5, 5)
@@ -111,6 +107,6 @@ def subcutaneous(scene: Scene, lesion: Lesion, strength: float) -> None:
         streaks.append(
             np.stack([x0 + long * np.cos(heading) * t + bend * (t * 2) ** 2, y0 + long * np.sin(heading) * t], axis=1)
         )
-        widths.append(float(rng.uniform(0.005, 0.013)))
+        widths.append(float(rng.uniform(0.004, 0.010)))
     outside = scene.body * (1 - np.float32(0.8) * scene.lung)
-    scene.density -= c.blur(c.lines(streaks, widths), 0.0018) * outside * np.float32(0.23 * strength)
+    scene.density -= c.blur(c.lines(streaks, widths), 0.0018) * outside * np.float32(0.15 * strength)

@@ -52,7 +52,7 @@ def calcified_aorta(scene: Scene, lesion: Lesion, strength: float) -> None:
             path[start : start + 8] + np.array([0.0, -0.022]),
             path[start + 3 : start + 13] + np.array([0.015, 0.010]),
         ]
-        width = 0.007
+        width = 0.005
     else:
         y, r = chest.level(0.22, 1), chest.knob * (1 + 0.7 * chest.unfolded)
         x = 0.5 + chest.upper[1] + 0.03 * chest.unfolded - 0.45 * r
@@ -62,5 +62,5 @@ def calcified_aorta(scene: Scene, lesion: Lesion, strength: float) -> None:
         arcs.append(
             smooth([(x + 0.7 * r, y + 1.6 * r), (x + 0.65 * r, y + 2.6 * r), (x + 0.6 * r, y + 3.4 * r)], closed=False)
         )
-        width = 0.0085
-    scene.density += c.blur(c.lines(arcs, width, [1.0, 0.7]), 0.0012) * np.float32(0.36 * strength)
+        width = 0.0065
+    scene.density += c.blur(c.lines(arcs, width, [1.0, 0.7]), 0.0012) * np.float32(0.26 * strength)

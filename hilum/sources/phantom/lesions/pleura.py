@@ -10,7 +10,7 @@ from hilum.sources.phantom.scene import Scene
 def effusion(scene: Scene, lesion: Lesion, strength: float) -> None:
     """Fluid blunts the costophrenic angle and rises along the wall as a meniscus; on the lateral it fills the back first."""
     w, c, chest = lesion.where, scene.canvas, scene.chest
-    height = 0.035 + 0.20 * w[0] ** 1.6 * min(1.3, 0.4 + strength)
+    height = 0.045 + 0.21 * w[0] ** 1.3 * min(1.3, 0.4 + strength)
     sides = (lesion.side, -lesion.side) if w[1] < 0.35 else (lesion.side,)
     outlines: list[Points] = []
     for k, side in enumerate(sides):
@@ -21,8 +21,8 @@ def effusion(scene: Scene, lesion: Lesion, strength: float) -> None:
             deep = rear + 0.02
             outlines.append(
                 smooth(
-                    [(deep, base + 0.10), (deep + 0.05, base - 1.5 * rise - 0.03), (deep - 0.01, base - 0.9 * rise),
-                     (deep - 0.10, base - 0.45 * rise), (front + 0.50, base - 0.25 * rise), (front + 0.30, base + 0.10)]
+                    [(deep, base + 0.10), (deep + 0.05, base - 1.9 * rise - 0.05), (deep - 0.015, base - 1.3 * rise - 0.02),
+                     (deep - 0.11, base - 0.7 * rise - 0.02), (front + 0.40, base - 0.55 * rise - 0.02), (front + 0.25, base + 0.10)]
                 )
             )  # fmt: skip
         else:
