@@ -50,7 +50,7 @@ def read_png(
     header = _png_header(data, path)
     _check_size(header, path, pixel_limit)
     _check_png_whole(data, header, path)
-    image = _decoded(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH, path)
+    image: np.ndarray = _decoded(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH, path)
     if image.dtype == np.uint16:
         bits = header.significant or max(8, int(image.max()).bit_length())
         if bits < 16:
@@ -164,11 +164,14 @@ def _inflated(inflater: "zlib._Decompress", data: bytes, path: str | Path, step:
 def _png_data_length(data: bytes, header: Header) -> int:
     """Bytes of the unpacked picture data: one filter byte and the samples of each row, over all interlace passes."""
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(data[25], 1)
-    row = lambda width: 1 + (width * channels * header.bits + 7) // 8 if width else 0  # noqa: E731
+
+    def row(width: int) -> int:
+        return 1 + (width * channels * header.bits + 7) // 8 if width else 0
+
     if data[28] == 0:
         return header.height * row(header.width)
-    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))  # Adam7
-    return sum(-(-max(0, header.height - y) // dy) * row(-(-max(0, header.width - x) // dx)) for x, y, dx, dy in passes)
+    adam7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    return sum(-(-max(0, header.height - y) // dy) * row(-(-max(0, header.width - x) // dx)) for x, y, dx, dy in adam7)
 
 
 def _jpeg_header(data: bytes, path: str | Path) -> Header:
