@@ -10,9 +10,11 @@ decoded again. A later shard's entry for an image takes the place of an earlier 
 
 import json
 import zlib
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,11 +91,12 @@ class _Shard:
             )
         except (OSError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
             raise self._damaged() from error
+        self.count = self.entries.height
         if self.pixels.shape != (self.count, spec.size, spec.size) or self.pixels.dtype != np.uint8:
             raise self._damaged()
 
     def verify(self) -> None:
-        if zlib.crc32(self.pixels) != self.checksum:
+        if zlib.crc32(memoryview(self.pixels)) != self.checksum:
             raise self._damaged()
 
     def _damaged(self) -> InputError:
@@ -151,62 +154,55 @@ def build_cache(
     missing = _missing(studies, held)
     if missing.is_empty():
         return held
-    per_shard = max(1, SHARD_BYTES // size**2)
     number = 1 + max((int(shard.table.stem.split("-")[1]) for shard in held._shards), default=-1)
     with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
-        entries = progress(missing.iter_rows(named=True), total=missing.height, label=f"Caching at {size} px")
-        while _write_shard(root / f"shard-{number:05d}.npy", entries, min(per_shard, missing.height), spec, pool):
+        decoded = progress(_decoded(missing, spec, pool), total=missing.height, label=f"Caching at {size} px")
+        for part in missing.iter_slices(max(1, SHARD_BYTES // size**2)):
+            _write_shard(root / f"shard-{number:05d}.npy", part, islice(decoded, part.height), spec)
             number += 1
+        for _ in decoded:  # let the bar see its end
+            pass
     return open_cache(root)
 
 
-def _write_shard(
-    path: Path, entries: Iterator[dict[str, Any]], most: int, spec: PixelSpec, pool: ThreadPoolExecutor
-) -> bool:
-    """Decode the next `most` images into one shard; False where none were left. The table comes last: it makes it count."""
-    taken: list[dict[str, Any]] = []
-    with atomic_path(path) as temporary:
-        pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(most, spec.size, spec.size))
-        row = 0
-        waiting: list[tuple[dict[str, Any], Any]] = []
-
-        def settle() -> int:
-            entry, future = waiting.pop(0)
-            image, reason = future.result()
-            if image is not None:
-                pixels[row] = image
-            taken.append({**entry, "row": row if image is not None else -1, "reason": reason})
-            return 1 if image is not None else 0
-
-        for entry in entries:
-            waiting.append((entry, pool.submit(_decode, entry["path"], spec)))
-            if len(waiting) >= 64:
-                row += settle()
-            if len(taken) + len(waiting) == most:
-                break
-        while waiting:
-            row += settle()
-        del pixels
-        if not taken:
-            temporary.write_bytes(b"")
-        elif row < most:  # some were unreadable or the last shard is short: keep only what is filled
-            filled = np.array(np.load(temporary, mmap_mode="r")[:row])
-            np.save(temporary, filled)
-    if not taken:
-        path.unlink()
-        return False
-    checksum = zlib.crc32(np.load(path, mmap_mode="r")) if row else 0
-    with atomic_path(path.with_suffix(".parquet")) as temporary:
-        pl.DataFrame(taken, schema=_ENTRY).write_parquet(temporary, metadata={"crc32": str(checksum)})
-    return True
+Decoded = tuple[np.ndarray | None, str | None]
 
 
-def _decode(path: str, spec: PixelSpec) -> tuple[np.ndarray | None, str | None]:
-    """The image, or the reason why there is none."""
+def _decoded(entries: pl.DataFrame, spec: PixelSpec, pool: ThreadPoolExecutor, ahead: int = 64) -> Iterator[Decoded]:
+    """The image of each entry in order, or the reason why there is none; at most `ahead` are decoded in advance."""
+    waiting: deque[Future[Decoded]] = deque()
+    for path in entries["path"]:
+        waiting.append(pool.submit(_decode, path, spec))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _decode(path: str, spec: PixelSpec) -> Decoded:
     try:
         return read_pixels(path, spec), None
     except UnreadableImage as error:
         return None, error.what
+
+
+def _write_shard(path: Path, entries: pl.DataFrame, decoded: Iterator[Decoded], spec: PixelSpec) -> None:
+    """One array with a row per entry (an unreadable one's stays empty and has no number), then the table that makes it count."""
+    rows, reasons = [], []
+    with atomic_path(path) as temporary:
+        shape = (entries.height, spec.size, spec.size)
+        pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        for row, (image, reason) in enumerate(decoded):
+            if image is not None:
+                pixels[row] = image
+            rows.append(row if image is not None else -1)
+            reasons.append(reason)
+        checksum = zlib.crc32(memoryview(pixels))
+        pixels.flush()
+        del pixels
+    table = entries.with_columns(pl.Series("row", rows, pl.Int64), pl.Series("reason", reasons, pl.String))
+    with atomic_path(path.with_suffix(".parquet")) as temporary:
+        table.select(_ENTRY).write_parquet(temporary, metadata={"crc32": str(checksum)})
 
 
 def _missing(studies: pl.DataFrame, held: Cache) -> pl.DataFrame:

@@ -54,7 +54,8 @@ def read_png(
     if image.dtype == np.uint16:
         bits = header.significant or max(8, int(image.max()).bit_length())
         if bits < 16:
-            image = np.minimum(image.astype(np.float32) * (65535 / (2**bits - 1)) + 0.5, 65535).astype(np.uint16)
+            stretched = image.astype(np.float32) * (65535 / (2**bits - 1)) + 0.5
+            image = np.minimum(stretched, 65535).astype(np.uint16)
     return image
 
 
