@@ -96,7 +96,7 @@ class _Shard:
             raise self._damaged()
 
     def verify(self) -> None:
-        if zlib.crc32(memoryview(self.pixels)) != self.checksum:
+        if _checksum(self.pixels) != self.checksum:
             raise self._damaged()
 
     def _damaged(self) -> InputError:
@@ -197,12 +197,16 @@ def _write_shard(path: Path, entries: pl.DataFrame, decoded: Iterator[Decoded], 
                 pixels[row] = image
             rows.append(row if image is not None else -1)
             reasons.append(reason)
-        checksum = zlib.crc32(memoryview(pixels))
+        checksum = _checksum(pixels)
         pixels.flush()
         del pixels
     table = entries.with_columns(pl.Series("row", rows, pl.Int64), pl.Series("reason", reasons, pl.String))
     with atomic_path(path.with_suffix(".parquet")) as temporary:
         table.select(_ENTRY).write_parquet(temporary, metadata={"crc32": str(checksum)})
+
+
+def _checksum(pixels: np.ndarray) -> int:
+    return zlib.crc32(pixels)  # type: ignore[arg-type]  # arrays are buffers
 
 
 def _missing(studies: pl.DataFrame, held: Cache) -> pl.DataFrame:

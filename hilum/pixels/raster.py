@@ -96,7 +96,7 @@ def file_bytes(path: str | Path, most: int = -1) -> bytes:
 
 def _decoded(data: bytes, flag: int, path: str | Path) -> np.ndarray:
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+        image: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except cv2.error as error:
         raise UnreadableImage("the picture cannot be decoded", where=path, do=_AGAIN) from error
     if image is None or image.ndim != 2:
