@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hilum.evaluation.calibration import reliability
-from hilum.evaluation.joined import Joined
+from hilum.evaluation.joined import Joined, Part
 from hilum.evaluation.metrics import Curve, pr_curve, roc_curve
 
 BOX = 100  # side of a plot in SVG units, y upwards in data and downwards on the page
@@ -47,12 +47,13 @@ class Figures:
 
 def figures(joined: Joined, facts: dict[str, Any]) -> dict[str, Figures]:
     """Finding -> its figures; `facts` is the `findings` part of metrics.json."""
+    owners = [(part, row) for part in joined.parts for row in range(len(part.ids))]
     return {
         name: Figures(
             roc=_roc(joined, column, facts[name]),
             pr=_pr(joined, column, facts[name]),
             reliability=_reliability(joined, column, facts[name]),
-            examples=_examples(joined, column),
+            examples=_examples(joined, column, owners),
         )
         for column, name in enumerate(joined.findings)
     }
@@ -108,11 +109,10 @@ def _said(value: float | None) -> str:
     return "undefined" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
-def _examples(joined: Joined, column: int) -> dict[str, list[Example]]:
+def _examples(joined: Joined, column: int, owners: Sequence[tuple[Part, int]]) -> dict[str, list[Example]]:
     """found, missed: positives scored highest, lowest; alarms: negatives scored highest."""
     labels = np.concatenate([part.labels[:, column] for part in joined.parts])
     scores = np.concatenate([part.scores[:, column] for part in joined.parts])
-    owners = [(part, row) for part in joined.parts for row in range(len(part.ids))]
 
     def taken(rows: Sequence[int]) -> list[Example]:
         chosen = [(*owners[row], float(scores[row])) for row in rows]
