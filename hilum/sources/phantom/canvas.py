@@ -1,5 +1,6 @@
 """The drawing board: shapes given in unit coordinates (x to the right, y down, 0 to 1), arrays of any size out."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -104,27 +105,40 @@ class Canvas:
     ) -> F32:
         """Thickness of an ellipsoid seen through, 1 at the centre and 0 at its edge; `soft` blurs it (of its radius)."""
         ry = rx if ry is None else ry
-        centre = self.pose.apply(np.array([[x, y]]))[0]
-        angle = np.deg2rad(turn + self.pose.turn)
+        cx, cy = (float(v) for v in self.pose.apply(np.array([[x, y]]))[0])
+        rx, ry = max(rx * self.pose.scale, 1e-4), max(ry * self.pose.scale, 1e-4)
+        reach = max(rx, ry) * (1 + 3 * soft) + 2 / self.size  # only this far from the centre is anything changed
+        low = [min(max(int((v - reach) * self.size), 0), self.size) for v in (cy, cx)]
+        high = [min(max(int((v + reach) * self.size) + 1, 0), self.size) for v in (cy, cx)]
+        image = self.blank()
+        if low[0] >= high[0] or low[1] >= high[1]:
+            return image
         across, down = _grid(self.size)
-        u, v = across - np.float32(centre[0]), down - np.float32(centre[1])
-        cos, sin, scale = np.float32(np.cos(angle)), np.float32(np.sin(angle)), self.pose.scale
-        a = (cos * u + sin * v) / np.float32(max(rx * scale, 1e-4))
-        b = (cos * v - sin * u) / np.float32(max(ry * scale, 1e-4))
-        image = np.sqrt(np.maximum(1.0 - a * a - b * b, 0.0), dtype=np.float32)
-        return self.blur(image, soft * min(rx, ry))
+        u, v = across[:, low[1] : high[1]] - np.float32(cx), down[low[0] : high[0]] - np.float32(cy)
+        angle = math.radians(turn + self.pose.turn)
+        cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
+        a, b = (cos * u + sin * v) / np.float32(rx), (cos * v - sin * u) / np.float32(ry)
+        part = np.sqrt(np.maximum(1 - a * a - b * b, 0))
+        pixels = soft * min(rx, ry) * self.size
+        if pixels >= 0.3:
+            part = cv2.GaussianBlur(part, (0, 0), pixels, borderType=cv2.BORDER_CONSTANT)
+        image[low[0] : high[0], low[1] : high[1]] = part
+        return image
 
     def cloud(self, x: float, y: float, rx: float, ry: float | None = None, turn: float = 0.0) -> F32:
-        """A soft blob without an edge: exp(-(r / radius)^2), 1 at the centre."""
+        """A soft blob without an edge: exp(-(r / radius)^2), 1 at the centre. An upright one does not follow the pose's turn."""
         ry = rx if ry is None else ry
-        centre = self.pose.apply(np.array([[x, y]]))[0]
-        angle = np.deg2rad(turn + self.pose.turn)
+        cx, cy = (float(v) for v in self.pose.apply(np.array([[x, y]]))[0])
+        rx, ry = max(rx * self.pose.scale, 1e-4), max(ry * self.pose.scale, 1e-4)
         across, down = _grid(self.size)
-        u, v = across - np.float32(centre[0]), down - np.float32(centre[1])
-        cos, sin, scale = np.float32(np.cos(angle)), np.float32(np.sin(angle)), self.pose.scale
-        a = (cos * u + sin * v) / np.float32(max(rx * scale, 1e-4))
-        b = (cos * v - sin * u) / np.float32(max(ry * scale, 1e-4))
-        return np.asarray(np.exp(-np.minimum(a * a + b * b, 30.0)), np.float32)
+        u, v = across - np.float32(cx), down - np.float32(cy)
+        if turn == 0:
+            row, column = np.exp(-((u / np.float32(rx)) ** 2)), np.exp(-((v / np.float32(ry)) ** 2))
+            return np.asarray(column * row, np.float32)
+        angle = math.radians(turn + self.pose.turn)
+        cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
+        a, b = (cos * u + sin * v) / np.float32(rx), (cos * v - sin * u) / np.float32(ry)
+        return np.asarray(np.exp(-np.minimum(a * a + b * b, 30)), np.float32)
 
     def noise(self, rng: np.random.Generator, cells: int) -> F32:
         """A smooth random field, mean 0 and deviation about 1, with `cells` grains along a side."""

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -74,7 +75,7 @@ class Chest:
     @property
     def cardiothoracic_ratio(self) -> float:
         """Width of the heart over the inner width of the thorax, as measured on the image."""
-        return sum(self.heart) * self.magnified / (2 * self.width)
+        return (self.heart[0] + self.heart[1]) * self.magnified / (2 * self.width)
 
     def level(self, height: float, side: int) -> float:
         """y of a height in a lung: 0 at the apex, 1 at the costophrenic angle."""
@@ -160,7 +161,7 @@ class Chest:
 
     def heart_lateral(self) -> Points:
         """Outline (n, 2) of the heart on the lateral image: behind the lower sternum, on the diaphragm."""
-        size = sum(self.heart) * self.magnified / 0.36
+        size = (self.heart[0] + self.heart[1]) * self.magnified / 0.36
         front, rear = self.lateral_walls(0.7)
         bottom = self.base[1] - 1.0 * self.dome[1] + 0.05
         deep, tall = 0.35 * size**0.9, 0.29 * size**0.6
@@ -185,23 +186,11 @@ class Chest:
 
     def posterior_rib(self, side: int, number: int) -> Points:
         """Middle line (n, 2) of a posterior rib, 0 the first, from the spine to the chest wall."""
-        start = self.apex + 0.005 + number * self.rib_gap
-        t = np.linspace(0, 1, 14)
-        drop = self.rib_slope * (0.45 + 0.075 * number)
-        y = start - 0.022 * np.sin(np.pi * np.minimum(1.6 * t, 1.0)) + drop * t**2.2
-        span = self.base[0] - self.apex
-        end = self.wall(float(np.clip((y[-1] - self.apex) / span, 0.0, 1.0))) + 0.012
-        return np.stack([0.5 + side * (0.035 + t * (end - 0.035)), y], axis=1)
+        return _on(side, _ribs(self)[0][number])
 
     def anterior_rib(self, side: int, number: int) -> Points:
         """Middle line (n, 2) of an anterior rib, 0 the first, from the chest wall down to its cartilage."""
-        back = self.posterior_rib(side, number)
-        t = np.linspace(0, 1, 10)
-        end = 0.11 + 0.018 * number
-        x0 = abs(back[-1, 0] - 0.5)
-        x = x0 + (end - x0) * t
-        y = back[-1, 1] + (0.11 + 0.012 * number) * np.sin(0.5 * np.pi * t) ** 1.3
-        return np.stack([0.5 + side * x, y], axis=1)
+        return _on(side, _ribs(self)[1][number])
 
     def clavicle(self, side: int) -> Points:
         """Middle line (n, 2) of a clavicle, from the sternum outwards."""
@@ -215,18 +204,42 @@ class Chest:
         return line
 
 
+def _on(side: int, line: Points) -> Points:
+    return line if side > 0 else np.array([1.0, 0.0]) + line * np.array([-1.0, 1.0])
+
+
+@lru_cache(maxsize=4)
+def _ribs(chest: Chest) -> tuple[Points, Points]:
+    """All ribs of the patient's left: posterior (10, 14, 2) and anterior (10, 10, 2)."""
+    number = np.arange(10)[:, None]
+    t = np.linspace(0, 1, 14)
+    y = chest.apex + 0.005 + number * chest.rib_gap - 0.022 * np.sin(np.pi * np.minimum(1.6 * t, 1.0))
+    y = y + chest.rib_slope * (0.45 + 0.075 * number) * t**2.2
+    height = (y[:, -1] - chest.apex) / (chest.base[0] - chest.apex)
+    end = np.interp(height, _WALL_A, _WALL_X)[:, None] * chest.width / 0.40 + 0.012
+    back = np.stack([0.5 + 0.035 + t * (end - 0.035), y], axis=2)
+    t = np.linspace(0, 1, 10)
+    x = end + (0.11 + 0.018 * number - end) * t
+    y = y[:, -1:] + (0.11 + 0.012 * number) * np.sin(0.5 * np.pi * t) ** 1.3
+    return back, np.stack([0.5 + x, y], axis=2)
+
+
+def _within(value: float, low: float, high: float) -> float:
+    return float(min(max(value, low), high))
+
+
 def chest_of(seed: int, patient: int, sex: str, age: float) -> Chest:
     """The chest of a patient, the same in all of their studies but for age."""
     rng = stream(seed, "chest", patient)
     male = sex == "M"
     z = rng.standard_normal(20)
     u = rng.random(8)
-    old = float(np.clip((age - 40) / 50, 0, 1))
-    width = float(np.clip((0.385 if male else 0.368) + 0.014 * z[0], 0.33, 0.42))
-    habitus = float(np.clip(0.42 + 0.2 * z[1], 0, 1))
-    base = float(np.clip(0.80 + 0.022 * z[2] - 0.03 * habitus, 0.73, 0.86))
-    ratio = float(np.clip(0.435 + 0.02 * z[3] + 0.02 * old + 0.02 * (habitus - 0.4), 0.38, 0.49))
-    share = float(np.clip(0.33 + 0.03 * z[4], 0.26, 0.40))
+    old = _within((age - 40) / 50, 0, 1)
+    width = _within((0.385 if male else 0.368) + 0.014 * z[0], 0.33, 0.42)
+    habitus = _within(0.42 + 0.2 * z[1], 0, 1)
+    base = _within(0.80 + 0.022 * z[2] - 0.03 * habitus, 0.73, 0.86)
+    ratio = _within(0.435 + 0.02 * z[3] + 0.02 * old + 0.02 * (habitus - 0.4), 0.38, 0.49)
+    share = _within(0.33 + 0.03 * z[4], 0.26, 0.40)
     upper = 0.062 + 0.006 * z[5] + 0.006 * old
     return Chest(
         sex=sex,
@@ -235,21 +248,21 @@ def chest_of(seed: int, patient: int, sex: str, age: float) -> Chest:
         width=width,
         apex=float(0.105 + 0.012 * z[6]),
         base=(base, base + 0.008 + 0.006 * float(z[7])),
-        dome=(float(np.clip(0.105 + 0.014 * z[8], 0.07, 0.14)), float(np.clip(0.092 + 0.014 * z[8], 0.06, 0.13))),
+        dome=(_within(0.105 + 0.014 * z[8], 0.07, 0.14), _within(0.092 + 0.014 * z[8], 0.06, 0.13)),
         heart=(2 * width * ratio * share, 2 * width * ratio * (1 - share)),
         heart_y=base - 0.17 + 0.008 * float(z[9]),
         upper=(float(upper * 0.95), float(upper * 1.02)),
-        knob=float(np.clip(0.034 + 0.003 * z[10] + 0.006 * old, 0.026, 0.048)),
-        unfolded=float(np.clip(0.05 + 0.16 * old + 0.05 * z[11], 0, 0.3)),
-        unfolded_lateral=float(np.clip(0.05 + 0.16 * old + 0.05 * z[11], 0, 0.3)),
-        depth=float(np.clip(0.96 + 0.05 * z[12] + 0.04 * habitus, 0.84, 1.08)),
-        kyphosis=float(np.clip(0.2 + 0.6 * old + 0.2 * z[13], 0, 1.2)),
-        bone=float(np.clip(1.08 - 0.35 * old * (1.0 if male else 1.25) + 0.06 * z[14], 0.55, 1.2)),
+        knob=_within(0.034 + 0.003 * z[10] + 0.006 * old, 0.026, 0.048),
+        unfolded=_within(0.05 + 0.16 * old + 0.05 * z[11], 0, 0.3),
+        unfolded_lateral=_within(0.05 + 0.16 * old + 0.05 * z[11], 0, 0.3),
+        depth=_within(0.96 + 0.05 * z[12] + 0.04 * habitus, 0.84, 1.08),
+        kyphosis=_within(0.2 + 0.6 * old + 0.2 * z[13], 0, 1.2),
+        bone=_within(1.08 - 0.35 * old * (1.0 if male else 1.25) + 0.06 * z[14], 0.55, 1.2),
         spine_turn=float(0.008 * z[15]),
-        rib_gap=float(np.clip(0.068 + 0.003 * z[16], 0.060, 0.077)),
-        rib_slope=float(np.clip(0.17 + 0.04 * z[17], 0.08, 0.26)),
+        rib_gap=_within(0.068 + 0.003 * z[16], 0.060, 0.077),
+        rib_slope=_within(0.17 + 0.04 * z[17], 0.08, 0.26),
         clavicle_y=float(0.135 + 0.014 * z[18]),
         breast=0.0 if male else float(0.35 + 0.65 * u[0]),
-        marking=float(np.clip(1.0 + 0.15 * z[19], 0.65, 1.4)),
+        marking=_within(1.0 + 0.15 * z[19], 0.65, 1.4),
         texture=(seed, patient),
     )

@@ -4,9 +4,9 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,18 +16,27 @@ from hilum.atomic import ensure_folder
 from hilum.errors import InputError, MachineError, from_os_error
 from hilum.progress import Progress, silent
 from hilum.sources.imported import Imported
+from hilum.sources.phantom.files import boxes_of, write
 from hilum.sources.phantom.labels import mined_labels, truth_of
 from hilum.sources.phantom.patients import Study, first_studies
-from hilum.sources.phantom.picture import Box, draw
+from hilum.sources.phantom.picture import draw
 from hilum.sources.phantom.prevalence import FINDINGS, FLOAT
 from hilum.tables import check_studies
 
 NOTE = "Phantom images: no result on them is a clinical claim."
 VERSION = 1  # of the drawing: raised whenever the same seed gives another picture
 _CHUNK = 16  # studies handed to a worker at a time
-_END = b"IEND\xaeB`\x82"  # the last bytes of a complete PNG
 
 Boxes = list[tuple[str, str, int, int, int, int]]
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why a study was not drawn, in a form that every process can pass on; errno where the operating system refused."""
+
+    study_id: str
+    text: str
+    errno: int | None
 
 
 def import_phantom(
@@ -36,7 +45,7 @@ def import_phantom(
 ) -> Imported:  # fmt: skip
     """Draw the first `studies` studies of the phantom of this `seed` as PNGs (size, size) under `root`/images.
 
-    workers: processes that draw, by default one per core. An image that is already there whole is not written again.
+    workers: processes that draw, by default one per core. An image that is already there whole is not drawn again.
     Raises InputError for numbers out of range, MachineError where a worker fails (the message names the study).
     """
     if studies < 1:
@@ -78,7 +87,7 @@ def _drawn(studies: list[Study], folder: Path, size: int, workers: int) -> Itera
     chunks = [studies[k : k + _CHUNK] for k in range(0, len(studies), _CHUNK)]
     if workers <= 1 or len(chunks) == 1:
         for study in studies:
-            yield _one(study, folder, size)
+            yield _boxes(_one(study, folder, size), folder)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context, initializer=_start) as pool:
@@ -86,75 +95,54 @@ def _drawn(studies: list[Study], folder: Path, size: int, workers: int) -> Itera
         try:
             for chunk, future in zip(chunks, futures, strict=True):
                 try:
-                    yield from future.result()
-                except (InputError, MachineError):
-                    raise
-                except Exception as error:
+                    results = future.result()
+                except BrokenProcessPool as error:
                     raise MachineError(
-                        f"a drawing process died between studies {chunk[0].study_id} and {chunk[-1].study_id} ({error})",
+                        f"a drawing process died, at study {chunk[0].study_id} or after",
                         where=folder,
                         do="run the same command again, with fewer workers if memory is short",
                     ) from error
+                for result in results:
+                    yield _boxes(result, folder)
         finally:
-            for future in futures:
-                future.cancel()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _boxes(result: Boxes | _Failure, folder: Path) -> Boxes:
+    if isinstance(result, _Failure):
+        if result.errno is not None:
+            raise from_os_error(OSError(result.errno, result.text), folder / result.study_id)
+        raise MachineError(
+            f"study {result.study_id} could not be drawn ({result.text})",
+            where=folder,
+            do="report it with seed and size",
+        )
+    return result
 
 
 def _start() -> None:
     cv2.setNumThreads(1)  # in a worker only: the processes share the cores already
 
 
-def _several(studies: list[Study], folder: Path, size: int) -> list[Boxes]:
+def _several(studies: list[Study], folder: Path, size: int) -> list[Boxes | _Failure]:
     return [_one(study, folder, size) for study in studies]
 
 
-def _one(study: Study, folder: Path, size: int) -> Boxes:
+def _one(study: Study, folder: Path, size: int) -> Boxes | _Failure:
+    """Draw and write the images of a study that are not there yet."""
     boxes: Boxes = []
     try:
         for number in range(len(study.images)):
-            picture, found = draw(study, number, size)
             name = study.image_id(number)
-            _write(folder / f"{name}.png", picture)
+            path = folder / f"{name}.png"
+            found = boxes_of(path)
+            if found is None:
+                picture, found = draw(study, number, size)
+                write(path, picture, found)
             boxes += [(name, finding, *box) for finding, box in found.items()]
-    except InputError:
-        raise
-    except MachineError:
-        raise
-    except Exception as error:
-        raise MachineError(
-            f"study {study.study_id} could not be drawn ({type(error).__name__}: {error})",
-            where=folder,
-            do="report this with the seed and the size",
-        ) from error
+    except Exception as error:  # told by the parent, which knows how to name it to a person
+        return _Failure(study.study_id, f"{type(error).__name__}: {error}", getattr(error, "errno", None))
     return boxes
-
-
-def _write(path: Path, picture: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
-    """Write a PNG beside its place and rename it there. Unlike atomic_path without a flush: what a power cut loses is redrawn."""
-    try:
-        if path.exists() and _whole(path):
-            return
-        ok, coded = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-        if not ok:
-            raise MachineError("OpenCV could not write a PNG", where=path, do="check its installation")
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            aside.write_bytes(coded.tobytes())
-            aside.replace(path)
-        finally:
-            with suppress(OSError):
-                aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise from_os_error(error, path) from error
-
-
-def _whole(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(0, os.SEEK_END)
-        if file.tell() < len(_END):
-            return False
-        file.seek(-len(_END), os.SEEK_END)
-        return file.read() == _END
 
 
 def _table(studies: list[Study], folder: Path, labels: FLOAT) -> pl.DataFrame:
@@ -176,6 +164,3 @@ def _table(studies: list[Study], folder: Path, labels: FLOAT) -> pl.DataFrame:
     for k, name in enumerate(FINDINGS):
         columns[name] = pl.Series(labels[take, k]).fill_nan(None).cast(pl.Int8)
     return check_studies(pl.DataFrame(columns), "phantom")
-
-
-__all__ = ["NOTE", "Box", "import_phantom"]

@@ -1,6 +1,9 @@
 """Diseases that fill or collapse the lung: opacity, consolidation, pneumonia, infiltration, edema, atelectasis, fibrosis."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from hilum.sources.phantom.canvas import F32
 from hilum.sources.phantom.patients import Lesion
@@ -19,7 +22,7 @@ def _grain(scene: Scene, lesion: Lesion, cells: int) -> F32:
     return scene.canvas.noise(rng, cells)
 
 
-def _fill(scene: Scene, patch: F32, amount: float) -> None:
+def _fill(scene: Scene, patch: NDArray[np.floating[Any]], amount: float) -> None:
     """Water for air: density rises where there was air, at most to that of soft tissue."""
     scene.density += np.clip(patch, 0, 1.2) * scene.air * np.float32(0.40 * amount)
 
@@ -84,19 +87,19 @@ def infiltration(scene: Scene, lesion: Lesion, strength: float) -> None:
 def edema(scene: Scene, lesion: Lesion, strength: float) -> None:
     """Water spreading from both hila like wings, thick vessels, blurred hila, Kerley B lines at the bases."""
     w, c = lesion.where, scene.canvas
-    haze = np.float32(0.8) + np.float32(0.2) * _grain(scene, lesion, 20)
+    haze: F32 = np.float32(0.8) + np.float32(0.2) * _grain(scene, lesion, 20)
     if scene.lateral:
         patch = c.cloud(*scene.chest.lateral(0.48, 0.5), 0.19, 0.20)
-        _fill(scene, patch * haze, 0.55 * strength)
-        scene.density += scene.vessels * np.float32(0.7 * strength)
+        _fill(scene, patch * haze, 0.42 * strength)
+        scene.density += scene.vessels * np.float32(0.5 * strength)
         return
     wings = c.blank()
     for side in (-1, 1):
         x, y = scene.chest.frontal(side, 0.50 + 0.05 * w[0], 0.26)
         uneven = 1.0 + 0.35 * (w[1] - 0.5) * side
-        wings += c.cloud(x, y, 0.125, 0.19, 14 * side) * np.float32(uneven)
-    _fill(scene, wings * haze, 0.58 * strength)
-    scene.density += scene.vessels * np.float32(0.9 * strength)
+        wings += c.cloud(x, y, 0.125, 0.19, 14.0 * side) * np.float32(uneven)
+    _fill(scene, wings * haze, 0.40 * strength)
+    scene.density += scene.vessels * np.float32(0.6 * strength)
     lines = []
     for side in (-1, 1):
         for k in range(6):

@@ -16,8 +16,8 @@ def fracture(scene: Scene, lesion: Lesion, strength: float) -> None:
         deep, tall = 0.046, 0.050
         wedge = np.array([(x - deep, y + 0.45 * tall), (x + deep, y), (x + deep, y + tall), (x - deep, y + tall)])
         lost = np.array([(x - deep - 0.004, y - 0.006), (x + deep, y - 0.006), (x - deep - 0.004, y + 0.45 * tall)])
-        scene.density += c.fill([wedge], 0.002) * np.float32(0.12 * strength)
-        scene.density -= c.fill([lost], 0.002) * np.float32(0.11 * strength)
+        scene.density += c.fill([wedge], 0.002) * np.float32(0.16 * strength)
+        scene.density -= c.fill([lost], 0.002) * np.float32(0.15 * strength)
         return
     if w[1] < 0.22:
         bones = [chest.clavicle(lesion.side)]
@@ -39,9 +39,9 @@ def fracture(scene: Scene, lesion: Lesion, strength: float) -> None:
         pieces.append(bone[middle:end] + step * across)
     broken = c.blur(c.lines(gaps, 0.011), 0.0015)
     shifted = c.lines(pieces, spread) - np.float32(0.4) * c.lines(pieces, 0.6 * spread)
-    scene.density -= broken * np.float32(0.16 * strength)
-    scene.density += shifted * np.float32(0.13 * strength) * scene.body
+    scene.density -= broken * np.float32(0.22 * strength)
+    scene.density += shifted * np.float32(0.18 * strength) * scene.body
     callus = c.blank()
     for gap in gaps:
         callus += c.cloud(float(gap[:, 0].mean()), float(gap[:, 1].mean()), 0.020, 0.016)
-    scene.density += callus * np.float32(0.09 * strength * w[6])
+    scene.density += callus * np.float32(0.14 * strength * w[6])

@@ -14,7 +14,7 @@ def nipple(scene: Scene, lesion: Lesion, strength: float) -> None:
         x, y = chest.lateral(0.72, -0.10)
     else:
         x, y = chest.frontal(lesion.side, 0.68 + 0.12 * w[0], 0.50 + 0.2 * w[1])
-    scene.density += scene.canvas.bump(x, y, 0.017 + 0.008 * w[2], soft=0.12) * np.float32(0.20 * strength)
+    scene.density += scene.canvas.bump(x, y, 0.020 + 0.010 * w[2], soft=0.12) * np.float32(0.27 * strength)
 
 
 def skin_fold(scene: Scene, lesion: Lesion, strength: float) -> None:
@@ -32,7 +32,7 @@ def skin_fold(scene: Scene, lesion: Lesion, strength: float) -> None:
     )
     inner = path - np.array([s * 0.03, 0.0])
     fold = c.blur(c.fill([np.concatenate([path, inner[::-1]])]), 0.006)
-    scene.density += (fold * np.float32(0.06) + c.lines([path], 0.005) * np.float32(0.06)) * np.float32(strength)
+    scene.density += (fold * np.float32(0.07) + c.lines([path], 0.005) * np.float32(0.09)) * np.float32(strength)
 
 
 def vessel_end_on(scene: Scene, lesion: Lesion, strength: float) -> None:
@@ -44,4 +44,4 @@ def vessel_end_on(scene: Scene, lesion: Lesion, strength: float) -> None:
         scene.density += c.blur(vessel, 0.003) * np.float32(0.06 * strength)
     else:
         x, y = chest.frontal(lesion.side, 0.40 + 0.14 * w[0], 0.28 + 0.15 * w[1])
-        scene.density += c.bump(x, y, 0.014 + 0.006 * w[2], soft=0.1) * np.float32(0.21 * strength)
+        scene.density += c.bump(x, y, 0.018 + 0.008 * w[2], soft=0.1) * np.float32(0.27 * strength)

@@ -16,7 +16,7 @@ def devices(scene: Scene, lesion: Lesion, strength: float) -> None:
     first = int(w[0] * len(names))
     count = 1 + int(2.5 * w[1])
     for k in range(count):
-        DEVICES[names[(first + k * (1 + int(3 * w[2]))) % len(names)]](scene, lesion, strength)
+        DEVICES[names[(first + k * (1 + int(3 * w[2]))) % len(names)]](scene, lesion, 1.5 * strength)  # metal and wire
 
 
 def endotracheal_tube(scene: Scene, lesion: Lesion, strength: float) -> None:
@@ -113,7 +113,7 @@ def chest_tube(scene: Scene, lesion: Lesion, strength: float) -> None:
         path = [(0.5 + s * 0.50, chest.level(0.80, s)), chest.frontal(s, 0.68, 1.0), chest.frontal(s, 0.45, 0.86), chest.frontal(s, 0.12 + 0.15 * w[8], 0.5)]  # fmt: skip
     line = smooth(path, closed=False)
     scene.density += (
-        c.lines([line], 0.020) * np.float32(0.10) + c.lines([line], 0.006) * np.float32(0.20)
+        c.lines([line], 0.020) * np.float32(0.06) + c.lines([line], 0.006) * np.float32(0.16)
     ) * np.float32(strength)
 
 

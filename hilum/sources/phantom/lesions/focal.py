@@ -22,9 +22,9 @@ def nodule(scene: Scene, lesion: Lesion, strength: float) -> None:
     """A round shadow under 3 cm, fairly sharp."""
     w = lesion.where
     x, y = _place(scene, lesion) or (0.5, 0.5)
-    size = 0.016 + 0.018 * w[3]
+    size = 0.018 + 0.022 * w[3]
     ball = scene.canvas.bump(x, y, size, size * (0.85 + 0.3 * w[4]), soft=0.12)
-    scene.density += ball * np.float32(0.21 * strength)
+    scene.density += ball * np.float32(0.29 * strength)
 
 
 def mass(scene: Scene, lesion: Lesion, strength: float) -> None:
@@ -37,7 +37,7 @@ def mass(scene: Scene, lesion: Lesion, strength: float) -> None:
         angle = 2 * np.pi * (w[6] + k / 3 + 0.1 * w[7])
         lobe = c.bump(x + 0.6 * size * np.cos(angle), y + 0.6 * size * np.sin(angle), size * (0.45 + 0.2 * w[8]))
         whole = np.maximum(whole, 0.9 * lobe)
-    scene.density += whole * np.float32(0.30 * strength)
+    scene.density += whole * np.float32(0.36 * strength)
 
 
 def lesion(scene: Scene, item: Lesion, strength: float) -> None:
@@ -54,7 +54,7 @@ def lesion(scene: Scene, item: Lesion, strength: float) -> None:
     for angle in rng.uniform(0, 2 * np.pi, 9):
         reach = size * rng.uniform(1.25, 1.75)
         spikes.append(np.array([(x + 0.9 * size * np.cos(angle), y + 0.9 * size * np.sin(angle)), (x + reach * np.cos(angle), y + reach * np.sin(angle))]))  # fmt: skip
-    scene.density += (ring + np.float32(0.35) * c.lines(spikes, 0.005)) * np.float32(0.28 * strength)
+    scene.density += (ring + np.float32(0.35) * c.lines(spikes, 0.005)) * np.float32(0.34 * strength)
 
 
 def hernia(scene: Scene, lesion: Lesion, strength: float) -> None:
@@ -69,5 +69,5 @@ def hernia(scene: Scene, lesion: Lesion, strength: float) -> None:
     sac = c.bump(x, y, size, size * (0.85 + 0.2 * w[2]), soft=0.06)
     level = y - 0.05 * size
     air = c.bump(x, y, 0.82 * size, 0.75 * size, soft=0.04) * np.clip((level - c.rows()) * 200 + 0.5, 0, 1)
-    scene.density += np.minimum(1.5 * sac, 1) * np.float32(0.13 * strength) * (1 + scene.air)
-    scene.density -= np.minimum(1.5 * air, 1) * np.float32(0.26 * strength)
+    scene.density += np.minimum(1.5 * sac, 1) * np.float32(0.16 * strength) * (1 + scene.air)
+    scene.density -= np.minimum(1.5 * air, 1) * np.float32(0.32 * strength)

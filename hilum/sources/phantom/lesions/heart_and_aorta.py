@@ -12,10 +12,10 @@ from hilum.sources.phantom.scene import Scene
 
 
 def cardiomegaly(chest: Chest, lesion: Lesion, strength: float) -> Chest:
-    """The heart takes more than half of the thorax: ratio .51 when subtle to .68."""
+    """The heart takes more than half of the thorax: ratio .50 when subtle to .63."""
     ratio = sum(chest.heart) / (2 * chest.width)
-    wanted = 0.49 + 0.115 * strength + 0.03 * lesion.where[0]
-    grow = max(1.06, wanted / ratio)
+    wanted = 0.455 + 0.125 * strength + 0.03 * lesion.where[0]
+    grow = max(1.03, wanted / ratio)
     more = 0.10 * (lesion.where[1] - 0.5)  # of one chamber or the other
     return replace(chest, heart=(chest.heart[0] * grow * (1 - more), chest.heart[1] * grow * (1 + more / 2)))
 
@@ -62,5 +62,5 @@ def calcified_aorta(scene: Scene, lesion: Lesion, strength: float) -> None:
         arcs.append(
             smooth([(x + 0.7 * r, y + 1.6 * r), (x + 0.65 * r, y + 2.6 * r), (x + 0.6 * r, y + 3.4 * r)], closed=False)
         )
-        width = 0.0065
-    scene.density += c.blur(c.lines(arcs, width, [1.0, 0.7]), 0.0012) * np.float32(0.26 * strength)
+        width = 0.0075
+    scene.density += c.blur(c.lines(arcs, width, [1.0, 0.7]), 0.0012) * np.float32(0.33 * strength)

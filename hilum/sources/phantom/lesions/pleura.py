@@ -57,12 +57,12 @@ def _rim(scene: Scene, lesion: Lesion, low: float, high: float, thick: float) ->
 def thickening(scene: Scene, lesion: Lesion, strength: float) -> None:
     """A dense rim along the lateral wall or over the apex, even and smooth."""
     w = lesion.where
-    thick = 0.016 + 0.020 * w[0]
+    thick = 0.020 + 0.022 * w[0]
     if w[1] < 0.35:
         rim = _rim(scene, lesion, 0.0, 0.30 + 0.15 * w[2], thick * 1.3)
     else:
         rim = _rim(scene, lesion, 0.35 + 0.15 * w[2], 0.96, thick)
-    scene.density += rim * np.float32(0.22 * strength)
+    scene.density += rim * np.float32(0.28 * strength)
 
 
 def other(scene: Scene, lesion: Lesion, strength: float) -> None:
@@ -104,8 +104,8 @@ def pneumothorax(scene: Scene, lesion: Lesion, strength: float) -> None:
         free = c.fill([np.concatenate([line, wall])], 0.002) * scene.lung
     edge = c.lines([smooth(line, closed=False)], 0.005) * scene.lung
     scene.density -= free * scene.vessels * np.float32(min(1.0, 0.5 + 0.6 * strength))
-    scene.density -= free * scene.air * np.float32(0.085 * strength)
-    scene.density += edge * np.float32(0.10 * strength)
+    scene.density -= free * scene.air * np.float32(0.12 * strength)
+    scene.density += edge * np.float32(0.15 * strength)
     if gap > 0.08 and not scene.lateral:  # the collapsing lung becomes denser
         inside = c.cloud(*chest.frontal(side, 0.5, 0.3), 0.12, 0.25) * (1 - free)
         scene.density += inside * scene.air * np.float32(0.12 * strength)
