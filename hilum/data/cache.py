@@ -1,122 +1,52 @@
-"""The cache: every image decoded once, as memory-mapped uint8 shards that any number of processes can share.
+"""Decode once: a study table's images into a cache, by several processes, going on where an interrupted build stopped."""
 
-    folder/cache.json           the pixel spec
-    folder/shard-00000.npy      uint8 (n, size, size)
-    folder/shard-00000.parquet  its images: image_id, path, modified, bytes, row (-1 = unreadable), reason
-
-A shard counts once its parquet file is there, which is written last; what an interrupted build left half done is
-decoded again. A later shard's entry for an image takes the place of an earlier one's (the file had changed).
-"""
-
-import json
-import zlib
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from itertools import islice
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import polars as pl
 
-from hilum.atomic import atomic_path, ensure_folder, write_text
-from hilum.errors import InputError, UnreadableImage, from_os_error
-from hilum.pixels.read import read_pixels
+from hilum.atomic import ensure_folder
+from hilum.data.decoding import decode_all
+from hilum.data.shards import (
+    HELD,
+    UNREADABLE,
+    Cache,
+    Pixels,
+    read_spec,
+    write_facts,
+    write_shard,
+    write_unreadable,
+)
+from hilum.errors import InputError, MachineError
 from hilum.pixels.spec import PixelSpec
 from hilum.progress import Progress, silent
 from hilum.tables import read_studies
 
-SHARD_BYTES = 128 << 20
-CHECKED_AT_OPENING = 2 << 30
-_ENTRY = {
-    "image_id": pl.String, "path": pl.String, "modified": pl.Int64, "bytes": pl.Int64, "row": pl.Int64, "reason": pl.String,
-}  # fmt: skip
+__all__ = ["Cache", "build_cache", "cache", "open_cache"]
+
+Fit = Literal["pad", "stretch", "crop"]
+Tone = Literal["as_is", "equalize_hist", "window"]
+_SHARD_BYTES = 1 << 28
+_SHARD_IMAGES = 4096
 
 
-class Cache:
-    """A cache folder, open for reading. `image_ids` in row order; `unreadable`: image_id, path, reason."""
-
-    def __init__(self, folder: Path, spec: PixelSpec, shards: list["_Shard"]):
-        self.folder, self.spec, self._shards = folder, spec, shards
-        self._starts = np.cumsum([0, *(shard.count for shard in shards)])
-        entries = [shard.entries.with_columns(row=pl.when(pl.col("row") >= 0).then(pl.col("row") + start).otherwise(-1)) for shard, start in zip(shards, self._starts)]  # fmt: skip
-        self.entries = pl.concat([pl.DataFrame(schema=_ENTRY), *entries]).unique(
-            "image_id", keep="last", maintain_order=True
-        )
-        readable = self.entries.filter(pl.col("row") >= 0)
-        self.image_ids = readable["image_id"].to_list()
-        self._row = dict(zip(self.image_ids, readable["row"].to_list()))
-        self.unreadable = self.entries.filter(pl.col("row") < 0).select("image_id", "path", "reason")
-
-    def rows(self, image_ids: Sequence[str]) -> np.ndarray:
-        """int64 (n,): where the images stand, -1 for those the cache does not hold."""
-        return np.fromiter((self._row.get(name, -1) for name in image_ids), dtype=np.int64, count=len(image_ids))
-
-    def images(self, rows: np.ndarray) -> np.ndarray:
-        """uint8 (n, size, size): the images at these rows, copied out of the maps in one pass per shard."""
-        rows = np.asarray(rows)
-        out = np.empty((len(rows), self.spec.size, self.spec.size), dtype=np.uint8)
-        shard_of = np.searchsorted(self._starts, rows, side="right") - 1
-        for number in np.unique(shard_of):
-            here = np.flatnonzero(shard_of == number)
-            pixels = self._shards[number].pixels
-            for place, row in zip(here, rows[here] - self._starts[number]):
-                out[place] = pixels[row]
-        return out
-
-    def verify(self, progress: Progress = silent) -> None:
-        """Check every shard against its checksum. Raises InputError naming the first that is damaged."""
-        for shard in progress(self._shards, total=len(self._shards), label="Verifying", unit="shards"):
-            shard.verify()
-
-    @property
-    def bytes(self) -> int:
-        return sum(shard.count for shard in self._shards) * self.spec.size**2
-
-
-class _Shard:
-    """One array file and its table."""
-
-    def __init__(self, table: Path, spec: PixelSpec):
-        self.table, self.array = table, table.with_suffix(".npy")
-        try:
-            self.entries = pl.read_parquet(table)
-            self.checksum = int(pl.read_parquet_metadata(table)["crc32"])
-            self.count = int((self.entries["row"] >= 0).sum())
-            self.pixels = (
-                np.load(self.array, mmap_mode="r") if self.count else np.empty((0, spec.size, spec.size), np.uint8)
-            )
-        except (OSError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
-            raise self._damaged() from error
-        self.count = self.entries.height
-        if self.pixels.shape != (self.count, spec.size, spec.size) or self.pixels.dtype != np.uint8:
-            raise self._damaged()
-
-    def verify(self) -> None:
-        if _checksum(self.pixels) != self.checksum:
-            raise self._damaged()
-
-    def _damaged(self) -> InputError:
-        advice = f"delete {self.table.name} and build the cache again; only its images are decoded anew"
-        return InputError("this part of the cache is damaged", where=self.array, do=advice)
-
-
-def open_cache(folder: str | Path) -> Cache:
-    """Open a cache folder. Raises InputError where there is none or a part of it is damaged."""
-    root = Path(folder)
-    spec = _stored_spec(root)
-    if spec is None:
-        raise InputError("this is not a cache folder", where=root, do="make it with `hilum cache`")
-    return Cache(root, spec, [_Shard(table, spec) for table in sorted(root.glob("shard-*.parquet"))])
-
-
-def cache(studies: str | Path | pl.DataFrame, folder: str | Path, **options: Any) -> Cache:
-    """Build (or complete) the cache of a study table, given as a path or a frame; see build_cache for the options."""
+def cache(
+    studies: str | Path | pl.DataFrame,
+    folder: str | Path,
+    *,
+    size: int,
+    fit: Fit = "pad",
+    tone: Tone = "as_is",
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> Cache:
+    """Decode the images of a study table (a frame or the path of its parquet file) into a cache: see `build_cache`."""
     table = studies if isinstance(studies, pl.DataFrame) else read_studies(studies)
-    return build_cache(table, folder, **options)
+    return build_cache(table, folder, size=size, fit=fit, tone=tone, workers=workers, progress=progress)
 
 
 def build_cache(
@@ -124,130 +54,161 @@ def build_cache(
     folder: str | Path,
     *,
     size: int,
-    fit: Literal["pad", "stretch", "crop"] = "pad",
-    tone: Literal["as_is", "equalize_hist", "window"] = "as_is",
+    fit: Fit = "pad",
+    tone: Tone = "as_is",
     workers: int | None = None,
     progress: Progress = silent,
 ) -> Cache:
-    """Decode every image of a study table that the folder does not hold yet (or whose file has changed), and open it.
+    """Decode every image of a study table that the cache in `folder` does not hold yet; the cache comes back open.
 
-    Finished shards of an interrupted build are kept. Unreadable images are recorded with their reason and counted; the
-    build goes on. Images are decoded in `workers` threads (one per core): the decoders run outside Python's lock.
-    Raises InputError where the folder was made with another pixel spec or a shard is damaged.
+    studies: needs image_id and path. Images are decoded anew where their file's size or time of change is another than
+    it was; a file that has gone since it was cached keeps its image. Unreadable files are listed in `.unreadable` and
+    tried again once they change. A build that is killed loses the shard it was filling, no more.
+    Raises InputError where the folder holds a cache of another pixel spec or cannot be written, MachineError where a
+    decoding process dies or the disk is full.
     """
-    root, spec = ensure_folder(folder), PixelSpec(size, fit, tone)
-    stored = _stored_spec(root)
-    if stored is not None and stored != spec:
-        differing = ", ".join(
-            f"{key} {old} instead of {spec.as_dict()[key]}"
-            for key, old in stored.as_dict().items()
-            if old != spec.as_dict()[key]
-        )
+    spec = PixelSpec(size=size, fit=fit, tone=tone)
+    place = Path(folder)
+    held = _check_spec(place, spec)
+    if held is None:
+        ensure_folder(place)
+        write_facts(place, spec, 0, 0)
+    if _todo(studies, Cache(place, spec, tolerant=True)).is_empty():
+        return Cache(place, spec)
+    ensure_folder(place)
+    with _alone(place):
+        before = Cache(place, spec, tolerant=True)
+        _drop_lost(place, before)
+        _fill(_todo(studies, before), before, place, spec, workers, progress)
+    return Cache(place, spec)
+
+
+def open_cache(folder: str | Path) -> Cache:
+    """The cache in a folder. Raises InputError where there is none, or where a part of it is missing or cut off."""
+    spec = read_spec(folder)
+    if spec is None:
+        raise InputError("there is no cache here", where=folder, do="make one with `hilum cache`")
+    return Cache(folder, spec)
+
+
+def _check_spec(folder: Path, spec: PixelSpec) -> PixelSpec | None:
+    held = read_spec(folder)
+    if held is not None and held != spec:
         raise InputError(
-            f"this cache was made with {differing}", where=root, do="use it as it is, or choose another folder"
+            f"this cache holds images of {_told(held)}, not {_told(spec)}",
+            where=folder,
+            do="choose another folder for the other kind of images",
         )
-    if stored is None:
-        write_text(root / "cache.json", json.dumps({"hilum": "cache", "spec": spec.as_dict()}, indent=2) + "\n")
-    held = open_cache(root)
-    if held.bytes <= CHECKED_AT_OPENING:
-        held.verify()
-    missing = _missing(studies, held)
-    if missing.is_empty():
-        return held
-    number = 1 + max((int(shard.table.stem.split("-")[1]) for shard in held._shards), default=-1)
-    with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
-        decoded = progress(_decoded(missing, spec, pool), total=missing.height, label=f"Caching at {size} px")
-        for part in missing.iter_slices(max(1, SHARD_BYTES // size**2)):
-            _write_shard(root / f"shard-{number:05d}.npy", part, islice(decoded, part.height), spec)
-            number += 1
-        for _ in decoded:  # let the bar see its end
-            pass
-    return open_cache(root)
+    return held
 
 
-Decoded = tuple[np.ndarray | None, str | None]
+def _told(spec: PixelSpec) -> str:
+    return f"{spec.size} px, {spec.fit}, {spec.tone}"
 
 
-def _decoded(entries: pl.DataFrame, spec: PixelSpec, pool: ThreadPoolExecutor, ahead: int = 64) -> Iterator[Decoded]:
-    """The image of each entry in order, or the reason why there is none; at most `ahead` are decoded in advance."""
-    waiting: deque[Future[Decoded]] = deque()
-    for path in entries["path"]:
-        waiting.append(pool.submit(_decode, path, spec))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _decode(path: str, spec: PixelSpec) -> Decoded:
-    try:
-        return read_pixels(path, spec), None
-    except UnreadableImage as error:
-        return None, error.what
-
-
-def _write_shard(path: Path, entries: pl.DataFrame, decoded: Iterator[Decoded], spec: PixelSpec) -> None:
-    """One array with a row per entry (an unreadable one's stays empty and has no number), then the table that makes it count."""
-    rows, reasons = [], []
-    with atomic_path(path) as temporary:
-        shape = (entries.height, spec.size, spec.size)
-        pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        for row, (image, reason) in enumerate(decoded):
-            if image is not None:
-                pixels[row] = image
-            rows.append(row if image is not None else -1)
-            reasons.append(reason)
-        checksum = _checksum(pixels)
-        pixels.flush()
-        del pixels
-    table = entries.with_columns(pl.Series("row", rows, pl.Int64), pl.Series("reason", reasons, pl.String))
-    with atomic_path(path.with_suffix(".parquet")) as temporary:
-        table.select(_ENTRY).write_parquet(temporary, metadata={"crc32": str(checksum)})
-
-
-def _checksum(pixels: np.ndarray) -> int:
-    return zlib.crc32(pixels)  # type: ignore[arg-type]  # arrays are buffers
-
-
-def _missing(studies: pl.DataFrame, held: Cache) -> pl.DataFrame:
-    """image_id, path, modified, bytes of the images to decode: new ones, and those whose file is another by now."""
-    stats = [_stat(path) for path in studies["path"].to_list()]
-    wanted = studies.select("image_id", "path").with_columns(
-        modified=pl.Series([stat[0] for stat in stats], dtype=pl.Int64),
-        bytes=pl.Series([stat[1] for stat in stats], dtype=pl.Int64),
+def _todo(studies: pl.DataFrame, before: Cache) -> pl.DataFrame:
+    """image_id, path, bytes, modified of the images that must be decoded (bytes null: the file is missing)."""
+    wanted = studies.select("image_id", "path").unique("image_id", keep="first", maintain_order=True)
+    facts = [_file_facts(path) for path in wanted["path"].to_list()]
+    files = wanted.with_columns(
+        pl.Series("bytes", [fact[0] for fact in facts], dtype=pl.Int64),
+        pl.Series("modified", [fact[1] for fact in facts], dtype=pl.Int64),
     )
-    keys = ["image_id", "modified", "bytes"]
-    return wanted.join(held.entries.select(keys), on=keys, how="anti", maintain_order="left")
+    same_file = (pl.col("bytes") == pl.col("bytes_then")) & (pl.col("modified") == pl.col("modified_then"))
+    known = pl.concat([part.select("image_id", "bytes", "modified") for part in (before.index, before._unreadable)])
+    good = pl.Series("image_id", before.image_ids, dtype=pl.String)
+    joined = files.join(
+        known.rename({"bytes": "bytes_then", "modified": "modified_then"}).with_columns(known=True),
+        on="image_id",
+        how="left",
+        maintain_order="left",
+    )
+    gone_but_held = pl.col("bytes").is_null() & pl.col("image_id").is_in(good.implode())
+    still_missing = pl.col("bytes").is_null() & pl.col("bytes_then").is_null() & pl.col("known").is_not_null()
+    done = same_file.fill_null(False) | gone_but_held | still_missing
+    return joined.filter(~done).select("image_id", "path", "bytes", "modified")
 
 
-def _stat(path: str) -> tuple[int, int]:
+def _file_facts(path: str) -> tuple[int | None, int | None]:
     try:
-        found = Path(path).stat()
+        fact = os.stat(path)  # noqa: PTH116 - called for every image; a Path costs twice as much
     except OSError:
-        return -1, -1  # decoding will say why
-    return found.st_mtime_ns, found.st_size
+        return None, None
+    return fact.st_size, fact.st_mtime_ns
 
 
-def _stored_spec(root: Path) -> PixelSpec | None:
-    page = root / "cache.json"
+def _fill(
+    todo: pl.DataFrame, before: Cache, folder: Path, spec: PixelSpec, workers: int | None, progress: Progress
+) -> None:
+    """Decode, shard by shard; then say what could not be read."""
+    present = todo.filter(pl.col("bytes").is_not_null())
+    missing = todo.filter(pl.col("bytes").is_null()).with_columns(reason=pl.lit("no such file"))
+    shelf = _Shelf(folder, spec.size, present.height)
+    failures: list[tuple[Any, ...]] = []
+    decoded = decode_all(present["path"].to_list(), spec, workers)
     try:
-        return PixelSpec(**json.loads(page.read_text(encoding="utf-8"))["spec"])
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise from_os_error(error, page) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            "this file cannot be read as the facts of a cache", where=page, do="choose another cache folder"
-        ) from error
+        for row, image in zip(
+            present.iter_rows(), progress(decoded, total=present.height, label=f"decoding to {spec.size} px")
+        ):
+            if isinstance(image, str):
+                failures.append((row[0], row[1], image, row[2], row[3]))
+            else:
+                shelf.add(row, image)
+    except (KeyboardInterrupt, MachineError):
+        shelf.close()  # what is decoded is kept
+        raise
+    shelf.close()
+    fresh = pl.DataFrame(failures, schema=UNREADABLE, orient="row")
+    old = before._unreadable.join(todo, on="image_id", how="anti")
+    unreadable = pl.concat([old, missing.select(*UNREADABLE), fresh])
+    write_unreadable(folder, unreadable)
+    write_facts(folder, spec, len(Cache(folder, spec).image_ids), unreadable.height)
+
+
+class _Shelf:
+    """Collects decoded images and writes a shard whenever one is full."""
+
+    def __init__(self, folder: Path, size: int, expected: int):
+        self._folder = folder
+        most = max(64, min(_SHARD_IMAGES, _SHARD_BYTES // size**2))
+        self._pixels: Pixels = np.empty((max(1, min(most, expected)), size, size), dtype=np.uint8)
+        self._held: list[tuple[Any, ...]] = []
+
+    def add(self, row: tuple[Any, ...], image: Pixels) -> None:
+        self._pixels[len(self._held)] = image
+        self._held.append(row)
+        if len(self._held) == len(self._pixels):
+            self.close()
+
+    def close(self) -> None:
+        """Write what is there."""
+        if self._held:
+            held = pl.DataFrame(self._held, schema=HELD, orient="row")
+            write_shard(self._folder, self._pixels[: held.height], held)
+            self._held = []
+
+
+def _drop_lost(folder: Path, before: Cache) -> None:
+    """Remove what a killed run or a deleted file left behind: half-written files, shards without a list, lists without a shard."""
+    for path in [*folder.glob(".shard-*"), *folder.glob(".unreadable*")]:
+        path.unlink(missing_ok=True)
+    for path in folder.glob("shard-*.npy"):
+        if not path.with_suffix(".parquet").exists():
+            path.unlink(missing_ok=True)
+    for path in before.lost:
+        path.unlink(missing_ok=True)
+        path.with_suffix(".parquet").unlink(missing_ok=True)
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """OpenCV's own threads off while ours run, and back as they were."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
+def _alone(folder: Path) -> Iterator[None]:
+    """One build at a time: another one in the same folder waits here, and then finds the work done."""
     try:
+        import fcntl
+    except ImportError:  # a system without file locks
         yield
-    finally:
-        cv2.setNumThreads(before)
+        return
+    with (folder / ".lock").open("w") as file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,96 +1,141 @@
-"""Who trains, who validates, who is tested: by patient, with every finding spread as evenly as its positives allow."""
+"""Who trains, who validates, who is tested: patients are never shared, and every finding is spread as evenly as they allow."""
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
 from hilum.errors import InputError
-from hilum.tables import finding_names, labels_of
+from hilum.tables import finding_names
+
+Counts = np.ndarray[Any, np.dtype[np.int64]]
 
 
-def hold_out(studies: pl.DataFrame, *, valid: float = 0.1, test: float = 0.2, seed: int = 0) -> pl.DataFrame:
-    """The table with a column `split`: train, valid, test in these shares of the studies (0 leaves a part out).
+def hold_out(
+    studies: pl.DataFrame,
+    *,
+    by: Literal["patient"] = "patient",
+    valid: float = 0.1,
+    test: float = 0.2,
+    seed: int = 0,
+) -> pl.DataFrame:
+    """The study table with `split` = train, valid or test, every patient on one side.
 
-    No patient stands in two parts (where patients are unknown: no study). Deterministic in the seed, whatever the order
-    of rows. Raises InputError where a part would be empty.
+    valid, test: shares of the studies, each 0 or more, together below 1; a share of 0 leaves that split out.
+    Where patients are unknown each study stands for its own. The same seed gives the same split in any order of rows.
+    Raises InputError where a split would get no patient.
     """
-    shares = {
-        name: share for name, share in (("train", 1 - valid - test), ("valid", valid), ("test", test)) if share > 0
-    }
-    part_of = stratify(studies, list(shares.values()), seed=seed)
-    return _with_split(studies, part_of, list(shares))
+    shares = {"train": 1.0 - valid - test, "valid": valid, "test": test}
+    if valid < 0 or test < 0 or shares["train"] <= 1e-9:
+        raise InputError(
+            f"valid {valid:g} and test {test:g} are no shares that leave something to train on",
+            do="choose shares of 0 or more that stay below 1 together",
+        )
+    wanted = {name: share for name, share in shares.items() if share > 1e-9}
+    groups = _Groups(studies)
+    places = _spread(groups, list(wanted.values()), [seed, 0])
+    _check_filled(places, list(wanted), groups, "choose a larger share for it, or 0 to do without")
+    return groups.tell(studies, [list(wanted)[place] for place in places])
 
 
 def folds(studies: pl.DataFrame, *, count: int, fold: int, valid: float = 0.1, seed: int = 0) -> pl.DataFrame:
-    """The table with a column `split`: fold number `fold` of `count` is test, a share `valid` of the rest is valid.
+    """The study table with `split` for one of `count` folds: the fold is test, the rest train with `valid` carved out.
 
-    The folds of one seed do not overlap and together are the whole table.
+    fold: 0 to count - 1; over all folds each study is tested once. valid: share of all studies, by patient like the folds.
     """
-    part_of = stratify(studies, [1 / count] * count, seed=seed)
-    tested = {patient for patient, part in part_of.items() if part == fold}
-    key = _group_key(studies)
-    rest = studies.filter(~key.is_in(list(tested)))
-    inner = stratify(rest, [1 - valid, valid], seed=seed)
-    return _with_split(studies, {patient: inner.get(patient, 2) for patient in part_of}, ["train", "valid", "test"])
-
-
-def stratify(studies: pl.DataFrame, shares: Sequence[float], *, seed: int) -> dict[str, int]:
-    """Part number of each patient (or study, where patients are unknown), parts being `shares` of the studies.
-
-    Iterative stratification (Sechidis et al. 2011) over patients: the rarest finding still unplaced goes first, patients
-    with most of its positives first, each to the part that lacks it most; patients without any positive fill up last.
-    """
-    labels = labels_of(studies, finding_names(studies))
-    patients, group = np.unique(np.array(labels.patients), return_inverse=True)  # sorted: row order has no say
-    if len(patients) < len(shares):
+    if count < 2 or not 0 <= fold < count:
         raise InputError(
-            f"{len(patients)} patients cannot be dealt into {len(shares)} parts",
-            do="import more studies or ask for fewer parts",
+            f"fold {fold} of {count} does not exist", do="choose 2 or more folds, and fold from 0 to folds - 1"
         )
-    positives = np.zeros((len(patients), len(labels.findings)), dtype=np.float64)
-    np.add.at(positives, group, np.nan_to_num(labels.values) == 1)
-    sizes = np.bincount(group, minlength=len(patients)).astype(np.float64)
-    chance = np.random.default_rng([seed, len(patients)]).random(len(patients))  # decides between equals
-    part = _deal(positives, sizes, np.asarray(shares, dtype=np.float64), chance)
-    return dict(zip(patients.tolist(), part.tolist()))
+    if not 0 <= valid < 1 - 1 / count:
+        raise InputError(
+            f"valid {valid:g} leaves nothing to train on beside a test fold of 1/{count}",
+            do=f"choose 0 or more, below {1 - 1 / count:g}",
+        )
+    groups = _Groups(studies)
+    names = [f"fold {number}" for number in range(count)]
+    places = _spread(groups, [1 / count] * count, [seed, 1])
+    _check_filled(places, names, groups, "choose fewer folds")
+    split = np.where(places == fold, "test", "train").astype(object)
+    if valid > 0:
+        rest = np.flatnonzero(places != fold)
+        share = valid / (1 - 1 / count)
+        carved = _spread(groups.only(rest), [1 - share, share], [seed, 2, fold])
+        _check_filled(carved, ["train", "valid"], groups, "choose a larger valid share, or 0 to do without")
+        split[rest[carved == 1]] = "valid"
+    return groups.tell(studies, split.tolist())
 
 
-def _deal(positives: np.ndarray, sizes: np.ndarray, shares: np.ndarray, chance: np.ndarray) -> np.ndarray:
-    """(P,) part numbers for patients with positives (P, F) and studies (P,)."""
-    part = np.full(len(sizes), -1)
-    lacking = shares[:, None] * positives.sum(axis=0)  # (K, F) positives each part still wants
-    room = shares * sizes.sum()  # (K,) studies each part still wants
-    left = positives.sum(axis=0)
+class _Groups:
+    """Patients (or studies, where patients are unknown), sorted by name so that the order of rows does not matter.
+
+    studies (G,): studies of each; positives (G, F): of those, how many show each finding.
+    """
+
+    def __init__(self, table: pl.DataFrame):
+        findings = finding_names(table)
+        self._key = pl.coalesce("patient_id", "study_id") if "patient_id" in table.columns else pl.col("study_id")
+        shown = [(pl.col(name) == 1).any().cast(pl.Int64).alias(f"__{i}") for i, name in enumerate(findings)]
+        per_study = table.group_by(self._key.alias("__group"), "study_id").agg(*shown)
+        summed = [pl.col(f"__{i}").sum() for i in range(len(findings))]
+        groups = per_study.group_by("__group").agg(pl.len().alias("__studies"), *summed).sort("__group")
+        self.names = groups["__group"]
+        self.studies: Counts = groups["__studies"].to_numpy().astype(np.int64)
+        self.positives: Counts = groups.drop("__group", "__studies").to_numpy().astype(np.int64)
+
+    def only(self, rows: np.ndarray[Any, np.dtype[np.int64]]) -> "_Groups":
+        part = object.__new__(_Groups)
+        part._key, part.names = self._key, self.names.gather(rows)
+        part.studies, part.positives = self.studies[rows], self.positives[rows]
+        return part
+
+    def tell(self, table: pl.DataFrame, split: Sequence[str]) -> pl.DataFrame:
+        """The table with its split column, given the split of each group."""
+        said = pl.DataFrame({"__group": self.names, "split": split}, schema_overrides={"split": pl.String})
+        rows = table.select(self._key.alias("__group"))
+        return table.with_columns(rows.join(said, on="__group", how="left", maintain_order="left")["split"])
+
+
+def _spread(groups: _Groups, shares: Sequence[float], seed: Sequence[int]) -> Counts:
+    """The place 0..len(shares)-1 of each group: iterative stratification (Sechidis et al. 2011) of groups.
+
+    The finding with fewest positives left goes first; its patients, those with most of it before the others, each go
+    where after half of their own is placed the largest part of the share is still open (Webster's rule, which favours
+    neither large nor small shares); then the same for the next finding, and the patients without any by their studies.
+    """
+    share = np.asarray(shares)
+    total_positives, total = groups.positives.sum(axis=0), groups.studies.sum()
+    room = np.outer(share, total_positives)  # (S, F): positives each place still wants
+    space = share * total  # (S,): studies each place still wants
+    places = np.full(len(groups.studies), -1, dtype=np.int64)
+    lot = np.random.default_rng(list(seed)).permutation(len(places))  # who goes first among equals
+
+    def place(group: int, want: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+        tied = np.flatnonzero(want >= want.max() - 1e-9)
+        chosen = tied[0] if len(tied) == 1 else tied[np.argmax(space[tied] / share[tied])]
+        places[group] = chosen
+        room[chosen] -= groups.positives[group]
+        space[chosen] -= groups.studies[group]
+
+    left = total_positives.copy()
     while (left > 0).any():
-        finding = int(np.where(left > 0, left, np.inf).argmin())
-        waiting = np.flatnonzero((part < 0) & (positives[:, finding] > 0))
-        for patient in waiting[np.lexsort((chance[waiting], -positives[waiting, finding]))]:
-            # the part that lacks the finding most; among equals the one with most room, in proportion to its size
-            chosen = int(np.lexsort((-room / shares, -lacking[:, finding].round(9)))[0])
-            part[patient] = chosen
-            lacking[chosen] -= positives[patient]
-            room[chosen] -= sizes[patient]
-            left -= positives[patient]
-    waiting = np.flatnonzero(part < 0)
-    for patient in waiting[np.lexsort((chance[waiting], -sizes[waiting]))]:
-        chosen = int(room.argmax())
-        part[patient] = chosen
-        room[chosen] -= sizes[patient]
-    return part
+        finding = int(np.argmin(np.where(left > 0, left, np.iinfo(np.int64).max)))
+        column = groups.positives[:, finding]
+        waiting = np.flatnonzero((column > 0) & (places < 0))
+        target = share * total_positives[finding]
+        for group in waiting[np.lexsort((lot[waiting], -column[waiting]))]:
+            place(int(group), (room[:, finding] - column[group] / 2) / target)
+        left -= groups.positives[waiting].sum(axis=0)
+    waiting = np.flatnonzero(places < 0)
+    target = share * total
+    for group in waiting[np.lexsort((lot[waiting], -groups.studies[waiting]))]:
+        place(int(group), (space - groups.studies[group] / 2) / target)
+    return places
 
 
-def _with_split(studies: pl.DataFrame, part_of: dict[str, int], names: Sequence[str]) -> pl.DataFrame:
-    if empty := set(range(len(names))) - set(part_of.values()):
-        raise InputError(
-            f"the part {names[min(empty)]!r} of the split is empty", do="import more patients or raise its share"
-        )
-    split = _group_key(studies).replace_strict(
-        {patient: names[part] for patient, part in part_of.items()}, return_dtype=pl.String
-    )
-    return studies.with_columns(split.alias("split"))
-
-
-def _group_key(studies: pl.DataFrame) -> pl.Series:
-    """What must not be torn apart: the patient, or the study where patients are unknown."""
-    return studies["patient_id"].fill_null(studies["study_id"])
+def _check_filled(places: Counts, names: Sequence[str], groups: _Groups, remedy: str) -> None:
+    for number, name in enumerate(names):
+        if not (places == number).any():
+            who = "patient" if len(groups.names) != groups.studies.sum() else "patient (or study)"
+            raise InputError(f"no {who} of {len(groups.names)} is left for {name}", do=remedy)
