@@ -59,6 +59,7 @@ class Chest:
     kyphosis: float
     bone: float
     spine_turn: float
+    rib_start: float
     rib_gap: float
     rib_slope: float
     clavicle_y: float
@@ -213,7 +214,7 @@ def _ribs(chest: Chest) -> tuple[Points, Points]:
     """All ribs of the patient's left: posterior (10, 14, 2) and anterior (10, 10, 2)."""
     number = np.arange(10)[:, None]
     t = np.linspace(0, 1, 14)
-    y = chest.apex + 0.005 + number * chest.rib_gap - 0.022 * np.sin(np.pi * np.minimum(1.6 * t, 1.0))
+    y = chest.apex + chest.rib_start + number * chest.rib_gap - 0.022 * np.sin(np.pi * np.minimum(1.6 * t, 1.0))
     y = y + chest.rib_slope * (0.45 + 0.075 * number) * t**2.2
     height = (y[:, -1] - chest.apex) / (chest.base[0] - chest.apex)
     end = np.interp(height, _WALL_A, _WALL_X)[:, None] * chest.width / 0.40 + 0.012
@@ -235,18 +236,18 @@ def chest_of(seed: int, patient: int, sex: str, age: float) -> Chest:
     z = rng.standard_normal(20)
     u = rng.random(8)
     old = _within((age - 40) / 50, 0, 1)
-    width = _within((0.385 if male else 0.368) + 0.014 * z[0], 0.33, 0.42)
+    width = _within((0.385 if male else 0.368) + 0.017 * z[0], 0.325, 0.42)
     habitus = _within(0.42 + 0.2 * z[1], 0, 1)
-    base = _within(0.80 + 0.022 * z[2] - 0.03 * habitus, 0.73, 0.86)
+    base = _within(0.80 + 0.028 * z[2] - 0.03 * habitus, 0.73, 0.86)
     ratio = _within(0.435 + 0.02 * z[3] + 0.02 * old + 0.02 * (habitus - 0.4), 0.38, 0.49)
-    share = _within(0.33 + 0.03 * z[4], 0.26, 0.40)
+    share = _within(0.33 + 0.04 * z[4], 0.24, 0.42)
     upper = 0.062 + 0.006 * z[5] + 0.006 * old
     return Chest(
         sex=sex,
         age=age,
         habitus=habitus,
         width=width,
-        apex=float(0.105 + 0.012 * z[6]),
+        apex=_within(0.105 + 0.018 * z[6], 0.06, 0.16),
         base=(base, base + 0.008 + 0.006 * float(z[7])),
         dome=(_within(0.105 + 0.014 * z[8], 0.07, 0.14), _within(0.092 + 0.014 * z[8], 0.06, 0.13)),
         heart=(2 * width * ratio * share, 2 * width * ratio * (1 - share)),
@@ -259,9 +260,10 @@ def chest_of(seed: int, patient: int, sex: str, age: float) -> Chest:
         kyphosis=_within(0.2 + 0.6 * old + 0.2 * z[13], 0, 1.2),
         bone=_within(1.08 - 0.35 * old * (1.0 if male else 1.25) + 0.06 * z[14], 0.55, 1.2),
         spine_turn=float(0.008 * z[15]),
-        rib_gap=_within(0.068 + 0.003 * z[16], 0.060, 0.077),
-        rib_slope=_within(0.17 + 0.04 * z[17], 0.08, 0.26),
-        clavicle_y=float(0.135 + 0.014 * z[18]),
+        rib_start=0.005 + 0.060 * (float(u[1]) - 0.5),
+        rib_gap=_within(0.068 + 0.0035 * z[16], 0.059, 0.078),
+        rib_slope=_within(0.17 + 0.06 * z[17], 0.05, 0.30),
+        clavicle_y=float(0.135 + 0.020 * z[18]),
         breast=0.0 if male else float(0.35 + 0.65 * u[0]),
         marking=_within(1.0 + 0.15 * z[19], 0.65, 1.4),
         texture=(seed, patient),

@@ -106,9 +106,9 @@ def draw_frontal(canvas: Canvas, chest: Chest) -> Scene:
     vessels = c.lines(lines[order], (0.0125 * fine).tolist(), (0.45 + 0.55 * fine).tolist())
     for side in SIDES:
         vessels = np.maximum(vessels, np.float32(0.75) * c.cloud(*hilum_at(chest, side), 0.035, 0.06))
-    vessels = c.blur(vessels, 0.0028) * air * np.float32(0.11 * chest.marking)
+    vessels = c.blur(vessels, 0.0028) * air * np.float32(0.125 * chest.marking)
     rng = stream(chest.texture[0], "texture", chest.texture[1])
-    vessels += air * c.noise(rng, 48) * np.float32(0.014 * chest.marking) + air * c.noise(rng, 12) * np.float32(0.012)
+    vessels += air * c.noise(rng, 48) * np.float32(0.014 * chest.marking) + air * c.noise(rng, 12) * np.float32(0.018)
     density += vessels
     return Scene(c, chest, False, density, air, lung, vessels, bones, body)
 
@@ -148,7 +148,7 @@ def _stomach(c: Canvas, chest: Chest) -> F32:
     rng = stream(chest.texture[0], "stomach", chest.texture[1])
     full = float(rng.random())
     x, y = 0.5 + chest.width * (0.45 + 0.15 * full), chest.base[1] - chest.dome[1] + 0.065 + 0.02 * full
-    return c.bump(x, y, 0.035 + 0.035 * full, 0.018 + 0.02 * full, soft=0.25) * np.float32(0.16 * float(rng.random()))
+    return c.bump(x, y, 0.035 + 0.035 * full, 0.018 + 0.02 * full, soft=0.25) * np.float32(0.24 * float(rng.random()))
 
 
 def _bones(c: Canvas, chest: Chest, body: F32) -> F32:
@@ -160,7 +160,7 @@ def _bones(c: Canvas, chest: Chest, body: F32) -> F32:
         back += [chest.posterior_rib(side, k) for k in range(10)]
         front += [chest.anterior_rib(side, k) for k in range(1, 6)]
         clavicles.append(chest.clavicle(side))
-    ribs = _hollow(c, back, 0.021) * np.float32(0.085) + _hollow(c, front, 0.022) * np.float32(0.055)
+    ribs = _hollow(c, back, 0.021) * np.float32(0.095) + _hollow(c, front, 0.022) * np.float32(0.055)
     bones = ribs + _hollow(c, clavicles, 0.024) * np.float32(0.13)
     spine = np.linspace(-0.05, 1.05, 19)
     bodies, discs = [], []

@@ -133,7 +133,7 @@ def _bones(c: Canvas, chest: Chest, body: F32) -> F32:
     ribs = []
     for k in range(9):
         for shift in (0.0, 0.022):
-            y0 = chest.apex + 0.03 + k * chest.rib_gap + shift
+            y0 = chest.apex + 0.025 + chest.rib_start + k * chest.rib_gap + shift
             rear = chest.lateral_walls((y0 - chest.apex) / 0.75)[1] + 0.01 + shift
             y1 = y0 + 0.13 + 0.014 * k
             front = chest.lateral_walls((y1 - chest.apex) / 0.75)[0]

@@ -55,8 +55,8 @@ def pose_of(rng: np.random.Generator, portable: bool) -> Pose:
     loose = 1.8 if portable else 1.0
     z = rng.standard_normal(4)
     return Pose(
-        float(1.2 * loose * z[0]),
-        float(0.97 + 0.018 * loose * z[1]),
-        float(0.010 * loose * z[2]),
-        float(0.012 * loose * z[3]),
+        float(1.0 * loose * z[0]),
+        float(0.97 + 0.012 * loose * z[1]),
+        float(0.008 * loose * z[2]),
+        float(0.009 * loose * z[3]),
     )

@@ -80,7 +80,7 @@ def infiltration(scene: Scene, lesion: Lesion, strength: float) -> None:
     for side in (lesion.side,) if scene.lateral else sides:
         x, y = scene.chest.lateral(0.65, 0.6) if scene.lateral else scene.chest.frontal(side, 0.55 + 0.25 * w[1], 0.32)
         patch = c.cloud(x, y, 0.12, 0.15 + 0.05 * w[2])
-        _fill(scene, patch * (0.15 + 0.5 * streaks), 0.75 * strength)
+        _fill(scene, patch * (0.20 + 0.6 * streaks), 0.85 * strength)
         scene.density += patch * scene.vessels * np.float32(0.9 * strength)
 
 

@@ -14,7 +14,7 @@ def devices(scene: Scene, lesion: Lesion, strength: float) -> None:
     w = lesion.where
     names = list(DEVICES)
     first = int(w[0] * len(names))
-    count = 1 + int(2.5 * w[1])
+    count = 1 + int(3 * w[1])
     for k in range(count):
         DEVICES[names[(first + k * (1 + int(3 * w[2]))) % len(names)]](scene, lesion, 1.5 * strength)  # metal and wire
 
@@ -36,7 +36,7 @@ def gastric_tube(scene: Scene, lesion: Lesion, strength: float) -> None:
         path = [(xs[0], -0.05), (xs[1], chest.level(0.3, 1)), (xs[2], chest.level(0.6, 1)), (xs[3], chest.level(0.9, 1)), (xs[3] - 0.12, 1.02)]  # fmt: skip
     else:
         path = [(0.505, -0.05), (0.503, chest.level(0.3, 1)), (0.508, chest.level(0.7, 1)), (0.525, chest.level(1.0, 1)), (0.60 + 0.08 * w[4], 1.0)]  # fmt: skip
-    scene.density += c.lines([smooth(path, closed=False)], 0.0085) * np.float32(0.20 * strength)
+    scene.density += c.lines([smooth(path, closed=False)], 0.010) * np.float32(0.20 * strength)
 
 
 def central_line(scene: Scene, lesion: Lesion, strength: float) -> None:
@@ -52,7 +52,7 @@ def central_line(scene: Scene, lesion: Lesion, strength: float) -> None:
         side = -1 if w[6] < 0.75 else 1
         y = chest.clavicle_y + 0.03
         path = [(0.5 + side * 0.44, y + 0.14), (0.5 + side * 0.30, y + 0.005), (0.5 + side * 0.12, y + 0.02), (0.455, chest.level(0.18, -1)), (0.447, tip)]  # fmt: skip
-    scene.density += c.lines([smooth(path, closed=False)], 0.0075) * np.float32(0.26 * strength)
+    scene.density += c.lines([smooth(path, closed=False)], 0.009) * np.float32(0.26 * strength)
 
 
 def pacemaker(scene: Scene, lesion: Lesion, strength: float) -> None:
@@ -77,7 +77,7 @@ def pacemaker(scene: Scene, lesion: Lesion, strength: float) -> None:
         if w[3] < 0.6:
             leads.append(smooth([start, (0.5 + side * 0.13, chest.clavicle_y + 0.035), (0.457, chest.level(0.24, -1)), (0.452, heart_y - 0.03), (0.46, heart_y - 0.06)], closed=False))  # fmt: skip
     scene.density += box * np.float32(0.75 * min(1.0, 0.5 + 0.5 * strength))
-    scene.density += c.lines(leads, 0.0065) * np.float32(0.30 * strength)
+    scene.density += c.lines(leads, 0.008) * np.float32(0.30 * strength)
 
 
 def sternal_wires(scene: Scene, lesion: Lesion, strength: float) -> None:
@@ -95,7 +95,7 @@ def sternal_wires(scene: Scene, lesion: Lesion, strength: float) -> None:
             loops.append(
                 np.stack([0.5 + 0.019 * np.cos(angle), y + 0.008 * np.sin(angle) + tilt * np.cos(angle)], axis=1)
             )
-    scene.density += c.lines(loops, 0.006) * np.float32(0.40 * strength)
+    scene.density += c.lines(loops, 0.007) * np.float32(0.40 * strength)
 
 
 def chest_tube(scene: Scene, lesion: Lesion, strength: float) -> None:

@@ -60,7 +60,7 @@ def lesion(scene: Scene, item: Lesion, strength: float) -> None:
 def hernia(scene: Scene, lesion: Lesion, strength: float) -> None:
     """Part of the stomach above the diaphragm: a round shadow behind the heart with air and a fluid level."""
     w, c, chest = lesion.where, scene.canvas, scene.chest
-    size = 0.055 + 0.045 * w[0]
+    size = 0.065 + 0.050 * w[0]
     floor = chest.base[1] - chest.dome[1]
     if scene.lateral:
         x, y = chest.lateral(0.8, 0.62 + 0.1 * w[1])[0], floor - 0.45 * size
@@ -69,5 +69,5 @@ def hernia(scene: Scene, lesion: Lesion, strength: float) -> None:
     sac = c.bump(x, y, size, size * (0.85 + 0.2 * w[2]), soft=0.06)
     level = y - 0.05 * size
     air = c.bump(x, y, 0.82 * size, 0.75 * size, soft=0.04) * np.clip((level - c.rows()) * 200 + 0.5, 0, 1)
-    scene.density += np.minimum(1.5 * sac, 1) * np.float32(0.16 * strength) * (1 + scene.air)
+    scene.density += np.minimum(1.5 * sac, 1) * np.float32(0.20 * strength) * (1 + scene.air)
     scene.density -= np.minimum(1.5 * air, 1) * np.float32(0.32 * strength)

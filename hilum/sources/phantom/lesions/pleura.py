@@ -84,7 +84,7 @@ def pneumothorax(scene: Scene, lesion: Lesion, strength: float) -> None:
     """Air beside the lung: no markings beyond a thin pleural line, the lung within a little denser."""
     w, c, chest = lesion.where, scene.canvas, scene.chest
     side = lesion.side
-    gap = (0.030 + 0.13 * w[0] ** 1.4) * (0.65 + 0.45 * strength)
+    gap = (0.042 + 0.13 * w[0] ** 1.3) * (0.65 + 0.45 * strength)
     rows = np.linspace(-0.02, 0.96, 14)
     if scene.lateral:
         line = np.array([chest.lateral(h, 0.92 - 0.5 * gap) for h in rows[:10]]) + np.array([0.0, 0.7 * gap])
@@ -104,7 +104,7 @@ def pneumothorax(scene: Scene, lesion: Lesion, strength: float) -> None:
         free = c.fill([np.concatenate([line, wall])], 0.002) * scene.lung
     edge = c.lines([smooth(line, closed=False)], 0.005) * scene.lung
     scene.density -= free * scene.vessels * np.float32(min(1.0, 0.5 + 0.6 * strength))
-    scene.density -= free * scene.air * np.float32(0.12 * strength)
+    scene.density -= free * scene.air * np.float32(0.16 * strength)
     scene.density += edge * np.float32(0.15 * strength)
     if gap > 0.08 and not scene.lateral:  # the collapsing lung becomes denser
         inside = c.cloud(*chest.frontal(side, 0.5, 0.3), 0.12, 0.25) * (1 - free)
