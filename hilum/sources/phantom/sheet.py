@@ -1,4 +1,4 @@
-"""The contact sheet: every finding plain and subtle, frontal and lateral. `python -m hilum.sources.phantom.sheet OUT.png`."""
+"""The contact sheet: every finding plain and subtle, frontal and lateral. `python -m hilum.sources.phantom.sheet OUT.png [FINDING ...]`."""
 
 import sys
 from collections.abc import Sequence
@@ -33,26 +33,30 @@ def specimen(finding: str | None, clarity: float, *, seed: int = 0, patient: int
     )  # fmt: skip
 
 
-def sheet(findings: Sequence[str] = FINDINGS, *, size: int = 144, columns: int = 4, seed: int = 0) -> NDArray[np.uint8]:
-    """A grey picture of all findings; each cell is plain frontal and lateral, then subtle frontal, with its name above."""
+def sheet(findings: Sequence[str] = FINDINGS, *, size: int = 112, columns: int = 4, seed: int = 5) -> NDArray[np.uint8]:
+    """A grey picture of all findings; each cell is plain frontal and lateral, then subtle frontal, with its name above.
+
+    Drawn at twice the `size` and rounded to 64 grey levels, so that the file is small.
+    """
     cells = []
     for k, name in enumerate(findings):
         lesion = None if name == NO_FINDING else name
         plain, subtle = (specimen(lesion, clarity, seed=seed, patient=k) for clarity in (0.9, 0.15))
-        images = [draw(plain, 0, size)[0], draw(plain, 1, size)[0], draw(subtle, 0, size)[0]]
+        images = [draw(study, view, 2 * size)[0] for study, view in ((plain, 0), (plain, 1), (subtle, 0))]
+        small = [cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) & 0xFC for image in images]
         head = np.zeros((16, 3 * size), np.uint8)
         cv2.putText(head, name, (3, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.42, 255, 1, cv2.LINE_AA)
-        cells.append(np.vstack([head, np.hstack(images)]))
+        cells.append(np.vstack([head, np.hstack(small)]))
     cells += [np.zeros_like(cells[0])] * (-len(cells) % columns)
     rows = [np.hstack(cells[k : k + columns]) for k in range(0, len(cells), columns)]
     return np.asarray(np.vstack(rows), np.uint8)
 
 
-def write_sheet(path: Path) -> None:
-    """Draw the sheet of all findings into a PNG."""
+def write_sheet(path: Path, findings: Sequence[str] = FINDINGS) -> None:
+    """Draw the sheet of these findings into a PNG."""
     with atomic_path(path) as temporary:
-        temporary.write_bytes(cv2.imencode(".png", sheet(), [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
+        temporary.write_bytes(cv2.imencode(".png", sheet(findings), [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
 
 
 if __name__ == "__main__":
-    write_sheet(Path(sys.argv[1] if len(sys.argv) > 1 else "phantom.png"))
+    write_sheet(Path(sys.argv[1] if len(sys.argv) > 1 else "phantom.png"), sys.argv[2:] or FINDINGS)

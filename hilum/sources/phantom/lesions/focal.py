@@ -7,8 +7,8 @@ from hilum.sources.phantom.scene import Scene
 from hilum.sources.phantom.streams import stream
 
 
-def _place(scene: Scene, lesion: Lesion) -> tuple[float, float] | None:
-    """Centre on this view. A mimic lies outside the lung on the view that refutes it, or in front of nothing at all."""
+def _place(scene: Scene, lesion: Lesion) -> tuple[float, float]:
+    """Centre on this view. A mimic lies outside the lung on the view that refutes it."""
     w, chest = lesion.where, scene.chest
     height, out, back = 0.18 + 0.62 * w[0], 0.22 + 0.60 * w[1], 0.15 + 0.72 * w[2]
     if lesion.mimic == "frontal":  # a lump of the chest wall: in the lung on the frontal, behind it on the lateral
@@ -21,7 +21,7 @@ def _place(scene: Scene, lesion: Lesion) -> tuple[float, float] | None:
 def nodule(scene: Scene, lesion: Lesion, strength: float) -> None:
     """A round shadow under 3 cm, fairly sharp."""
     w = lesion.where
-    x, y = _place(scene, lesion) or (0.5, 0.5)
+    x, y = _place(scene, lesion)
     size = 0.018 + 0.022 * w[3]
     ball = scene.canvas.bump(x, y, size, size * (0.85 + 0.3 * w[4]), soft=0.12)
     scene.density += ball * np.float32(0.29 * strength)
@@ -30,7 +30,7 @@ def nodule(scene: Scene, lesion: Lesion, strength: float) -> None:
 def mass(scene: Scene, lesion: Lesion, strength: float) -> None:
     """A lobulated shadow over 3 cm."""
     w, c = lesion.where, scene.canvas
-    x, y = _place(scene, lesion) or (0.5, 0.5)
+    x, y = _place(scene, lesion)
     size = 0.050 + 0.045 * w[3]
     whole = c.bump(x, y, size, size * (0.8 + 0.3 * w[4]), 90 * w[5])
     for k in range(3):
@@ -43,7 +43,7 @@ def mass(scene: Scene, lesion: Lesion, strength: float) -> None:
 def lesion(scene: Scene, item: Lesion, strength: float) -> None:
     """A cavity: a thick, uneven wall around air, with spikes into the lung around it."""
     w, c = item.where, scene.canvas
-    x, y = _place(scene, item) or (0.5, 0.5)
+    x, y = _place(scene, item)
     size = 0.034 + 0.022 * w[3]
     inner = c.bump(x + 0.2 * size * (w[4] - 0.5), y + 0.2 * size * (w[5] - 0.5), size * (0.50 + 0.15 * w[6]), soft=0.1)
     ring = np.minimum(1.3 * c.bump(x, y, size, size * (0.9 + 0.2 * w[7])), 1) - np.float32(0.95) * np.minimum(
