@@ -5,8 +5,9 @@ The columns of image, patient, study, view, age and sex are guessed from common 
 column that holds nothing but 1, 0, -1 (uncertain) and blank (not labelled) is a finding. What was decided is told.
 """
 
-from collections import Counter, defaultdict
-from pathlib import Path, PurePosixPath
+import re
+from collections import Counter
+from pathlib import Path
 from typing import Literal
 
 import polars as pl
@@ -15,6 +16,7 @@ from hilum.errors import InputError, from_os_error, nearest
 from hilum.findings import canonical
 from hilum.progress import Progress, silent
 from hilum.sources.imported import Imported
+from hilum.sources.matching import match_files
 from hilum.sources.reading import ages, file_content, image_files, sexes, text_table, trimmed, views, without_suffix
 from hilum.tables import COLUMNS, finding_names
 
@@ -32,6 +34,8 @@ GUESSES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 _TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 _VALUES = {"1": 1, "0": 0, "-1": -1, "1.0": 1, "0.0": 0, "-1.0": -1, "-0.0": 0}
+_BLANKS = ("NA", "NaN", "nan", "None", "null")  # what R and Python write for a blank
+_PATH = "path of the file"  # a column of our own beside those of the table
 _ROUNDED = r"^(\d\.\d+[eE]\+?\d+|\d+[eE]\+\d+)$"  # 3.24e+38; a hexadecimal 12e5 is none
 
 
@@ -146,8 +150,9 @@ def _tables_in(root: Path) -> list[str]:
 def _read(file: Path) -> pl.DataFrame:
     """The table as text, whatever it was stored as; columns of lists are left out."""
     if not file.name.lower().endswith(".parquet"):
-        separator = "\t" if ".tsv" in file.name.lower() else ","
-        rows = text_table(file_content(file), file, separator=separator)
+        content = file_content(file)
+        header = content.partition(b"\n")[0].decode("utf-8", errors="replace")
+        rows = text_table(content, file, separator=max(",;\t", key=header.count))
     else:
         try:
             stored = pl.read_parquet(file)
@@ -158,11 +163,13 @@ def _read(file: Path) -> pl.DataFrame:
                 "this is not a parquet file that can be read", where=file, do="write it again, or save it as CSV"
             ) from error
         flat = stored.select([name for name, dtype in stored.schema.items() if not dtype.is_nested()])
-        rows = trimmed(
-            flat.with_columns(pl.col(pl.Boolean).cast(pl.Int8)).with_columns(pl.all().cast(pl.String, strict=False))
-        )
+        plain = flat.with_columns(pl.col(pl.Boolean).cast(pl.Int8), pl.col(pl.Float32, pl.Float64).fill_nan(None))
+        rows = trimmed(plain.with_columns(pl.all().cast(pl.String, strict=False)))
     if rows.is_empty():
         raise InputError("the table has no rows", where=file, do="check the file")
+    if twice := [name for name in rows.columns if re.search(r"._duplicated_\d+$", name)]:  # what polars makes of it
+        name = twice[0].rpartition("_duplicated_")[0]
+        raise InputError(f"two columns are called {name!r}", where=file, do="rename or remove one")
     return rows
 
 
@@ -202,68 +209,40 @@ def _refuse_rounded(ids: pl.Series, file: Path) -> None:
 def _with_files(
     rows: pl.DataFrame, column: str, root: Path, files: list[Path], table: Path
 ) -> tuple[pl.DataFrame, list[str]]:
-    """The rows that have a file, its path in the column "path" (unless it is another's), and notes on the rest."""
-    by_stem: dict[str, list[PurePosixPath]] = defaultdict(list)
-    for path in files:
-        by_stem[without_suffix(path.name)].append(PurePosixPath(path.relative_to(root).as_posix()))
-    values = rows[column].to_list()
-    chosen = [None if value is None else _match(value, by_stem, root, table) for value in values]
+    """The rows that have a file, its path in the column _PATH, and notes on the rest."""
+    cells = rows[column].to_list()
+    chosen = match_files(cells, files, root, table)
     if not any(chosen):
-        example = next((value for value in values if value is not None), "blank")
+        example = next((cell for cell in cells if cell is not None), "nothing")
         raise InputError(
             f"no row fits any of the {len(files):,} image files: column {column!r} says {example!r}, "
             f"a file is {files[0].relative_to(root).as_posix()!r}",
             where=table,
             do="name the right column with --image-column, or give the folder that the paths start from",
         )
-    twice = [path for path, count in Counter(chosen).items() if path is not None and count > 1]
-    if twice:
+    path, count = Counter(path for path in chosen if path is not None).most_common(1)[0]
+    if count > 1:
         raise InputError(
-            f"{chosen.count(twice[0])} rows name the image {twice[0].as_posix()!r}",
+            f"{count} rows name the image {path.relative_to(root).as_posix()!r}",
             where=table,
             do="keep one row per image",
         )
-    notes = [f"{len(chosen) - chosen.count(None):,} of {rows.height:,} rows of {table.name} have an image."]
-    if None in chosen:
-        missing = values[chosen.index(None)]
-        notes.append(f"{chosen.count(None):,} rows have no file and were left out, such as {missing!r}.")
-    without = sorted({PurePosixPath(path.relative_to(root).as_posix()) for path in files} - set(chosen) - {None})
-    if without:
-        notes.append(f"{len(without):,} files have no row and were left out, such as {without[0].as_posix()!r}.")
-    paths = pl.Series("__path", [None if path is None else str(root / path) for path in chosen], dtype=pl.String)
-    return rows.with_columns(paths).filter(pl.col("__path").is_not_null()), notes
-
-
-def _match(value: str, by_stem: dict[str, list[PurePosixPath]], root: Path, table: Path) -> PurePosixPath | None:
-    """The file that a cell means: its path from `root` ends in what the cell says. A folder in the cell must agree."""
-    said = PurePosixPath(value.replace("\\", "/").removeprefix("./"))
-    parts = tuple(part for part in said.parts if part != "/")
-    if not parts:
-        return None
-    stem, own = without_suffix(parts[-1]), root.parts[1:]
-    # A cell may begin with folders that `root` ends in ("files/p10/..." under .../files), or be absolute.
-    starts = [0, *(k for k in range(min(len(own), len(parts) - 1), 0, -1) if parts[:k] == own[-k:])]
-    for start in starts:
-        folders = parts[start:-1]
-        fitting = [path for path in by_stem.get(stem, []) if not folders or path.parts[:-1][-len(folders) :] == folders]
-        exact = [path for path in fitting if path.name == parts[-1]] or fitting
-        exact = [path for path in exact if path.parts[:-1] == folders] or exact if folders else exact
-        if len(exact) > 1:
-            raise InputError(
-                f"{value!r} fits {len(exact):,} files, such as {exact[0].as_posix()!r} and {exact[1].as_posix()!r}",
-                where=table,
-                do="name a column with paths from the folder by --image-column, or import one folder at a time",
-            )
-        if exact:
-            return exact[0]
-    return None
+    missing = [cell or "a blank" for cell, path in zip(cells, chosen, strict=True) if path is None]
+    notes = [f"{rows.height - len(missing):,} of {rows.height:,} rows of {table.name} have an image."]
+    if missing:
+        notes.append(f"{len(missing):,} rows have no file and were left out, such as {missing[0]!r}.")
+    if spare := sorted(set(files) - set(chosen)):
+        example = spare[0].relative_to(root).as_posix()
+        notes.append(f"{len(spare):,} files have no row and were left out, such as {example!r}.")
+    paths = pl.Series(_PATH, [None if path is None else str(path) for path in chosen], dtype=pl.String)
+    return rows.with_columns(paths).filter(pl.col(_PATH).is_not_null()), notes
 
 
 def _studies(
     rows: pl.DataFrame, columns: dict[str, str], root: Path, file: Path, *, known: bool
 ) -> tuple[pl.DataFrame, list[str]]:
     """The study table of rows that have a file, and notes on studies, findings and what was left out."""
-    images = pl.Series(_image_ids([Path(path) for path in rows["__path"]], root), dtype=pl.String)
+    images = pl.Series(_image_ids([Path(path) for path in rows[_PATH]], root), dtype=pl.String)
     findings, left_out = _findings(rows, set(columns.values()), file)
     notes = [f"{len(findings)} findings: {', '.join(findings)}." if findings else "No column holds findings."]
     if left_out:
@@ -283,7 +262,7 @@ def _studies(
         "study_id": study,
         "patient_id": patient,
         "image_id": images,
-        "path": rows["__path"],
+        "path": rows[_PATH],
         "view": views(raw_view),
         "view_raw": raw_view,
         "source": pl.repeat("folder", rows.height, eager=True),
@@ -302,16 +281,17 @@ def _findings(rows: pl.DataFrame, taken: set[str], file: Path) -> tuple[dict[str
     findings: dict[str, pl.Series] = {}
     left_out = []
     for name in rows.columns:
-        if name in taken or name == "__path" or not name:
+        if name in taken or name == _PATH or not name or name.startswith("_duplicated_"):  # nameless columns
             continue
-        values = rows[name].drop_nulls()
+        column = rows[name].replace(_BLANKS, [None] * len(_BLANKS))
+        values = column.drop_nulls()
         if not values.len() or not values.is_in(list(_VALUES)).all() or name in COLUMNS:
             left_out.append(name)
             continue
         ours = canonical(name)
         if ours in findings:
             raise InputError(f"two columns are the finding {ours!r}", where=file, do="keep one of them")
-        findings[ours] = rows[name].replace_strict(_VALUES, default=None, return_dtype=pl.Int8)
+        findings[ours] = column.replace_strict(_VALUES, default=None, return_dtype=pl.Int8)
     return findings, left_out
 
 

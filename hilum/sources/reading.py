@@ -75,7 +75,10 @@ def text_table(content: bytes, where: Path, *, separator: str = ",") -> pl.DataF
 def trimmed(table: pl.DataFrame) -> pl.DataFrame:
     """A table of text with cells and column names trimmed; a blank cell is null."""
     cells = pl.all().str.strip_chars()
-    return table.rename(str.strip).with_columns(pl.when(cells != "").then(cells))
+    names = [name.strip() for name in table.columns]
+    if len(set(names)) == len(names):  # else "Mass" and " Mass" stay apart
+        table.columns = names
+    return table.with_columns(pl.when(cells != "").then(cells))
 
 
 def column_of(table: pl.DataFrame, names: Sequence[str], where: Path) -> pl.Series:
