@@ -1,9 +1,10 @@
 """The verbs: each checks its arguments, calls one function, prints the next command."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -18,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+Level = Literal["study", "image"]
 _OPEN = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -38,8 +40,6 @@ def _root(
 
 def _next(*words: object) -> None:
     """Print the command that comes next, ready to be pasted."""
-    import shlex
-
     print(f"\nNext: {shlex.join(str(word) for word in words)}")
 
 
@@ -53,8 +53,8 @@ def demo(out: Annotated[Path, typer.Option(help="Folder to make.")] = Path("demo
     from hilum.demo import demo as run
     from hilum.progress import shown
 
-    run(out, progress=shown, say=_say)
-    _next("hilum", "predict", out / "run" / "bundle", out / "images", "-o", out / "mine.parquet")
+    run(out, progress=shown, say=print)
+    _next("hilum", "predict", out / "run" / "bundle", "YOUR_IMAGES", "-o", "predictions.parquet")
 
 
 @app.command("import", context_settings=_OPEN)
@@ -65,16 +65,16 @@ def import_(
     output: Annotated[Path, typer.Option("-o", "--output", help="A folder, or a .parquet file.")] = Path(
         "studies.parquet"
     ),
-    patients: Annotated[str, typer.Option(help="unknown: the data does not say who the patients are.")] = "known",
+    patients: Annotated[
+        Literal["known", "unknown"], typer.Option(help="unknown: the data does not say who the patients are.")
+    ] = "known",
 ) -> None:
     """Read a data set into a study table. Further options (--table, --patient-column, --studies ...) go to the source."""
     from hilum.progress import shown
     from hilum.sources import import_studies
 
-    if patients not in ("known", "unknown"):
-        raise InputError(f"--patients is {patients!r}", do="say known or unknown")
     options = _options(context.args)
-    table, imported = import_studies(source, root, output, patients=patients, progress=shown, **options)  # type: ignore[arg-type]
+    table, imported = import_studies(source, root, output, patients=patients, progress=shown, **options)
     for note in imported.notes:
         print(note)
     studies = imported.studies["study_id"].n_unique()
@@ -87,15 +87,17 @@ def cache(
     studies: Annotated[Path, typer.Argument(help="A study table.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The cache folder.")] = Path("cache"),
     size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 224,
-    fit: Annotated[str, typer.Option(help="pad, stretch or crop.")] = "pad",
-    tone: Annotated[str, typer.Option(help="as_is, equalize_hist or window.")] = "as_is",
+    fit: Annotated[Literal["pad", "stretch", "crop"], typer.Option(help="How an image becomes square.")] = "pad",
+    tone: Annotated[
+        Literal["as_is", "equalize_hist", "window"], typer.Option(help="The tone of the images.")
+    ] = "as_is",
     workers: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
 ) -> None:
     """Decode every image once into memory-mapped shards; go on where an interrupted run stopped."""
     from hilum.data.cache import cache as build
     from hilum.progress import shown
 
-    images = build(studies, output, size=size, fit=fit, tone=tone, workers=workers, progress=shown)  # type: ignore[arg-type]
+    images = build(studies, output, size=size, fit=fit, tone=tone, workers=workers, progress=shown)
     _unreadable(images.unreadable)
     print(f"{len(images.image_ids):,} images of {size} x {size} px in {output}")
     _next("hilum", "train", "nih_quick", f"studies={studies}", f"cache.folder={output}", f"cache.size={size}")
@@ -123,7 +125,7 @@ def train(
 
     if resume and run is None:
         raise InputError("--resume needs the run to go on with", do="name it with --run")
-    folder = work(recipe, overrides or [], run=run, resume=resume, progress=shown, say=_say)
+    folder = work(recipe, overrides or [], run=run, resume=resume, progress=shown, say=print)
     print(f"Report: {folder / 'report' / 'report.html'}")
     tested = next((f for f in ("test", "valid") if (folder / f"predictions_{f}.parquet").exists()), "valid")
     _next(
@@ -144,7 +146,7 @@ def predict(
         "predictions.parquet"
     ),
     cache: Annotated[Path | None, typer.Option(help="A cache folder to use and keep.")] = None,
-    level: Annotated[str, typer.Option(help="study or image: what gets a row.")] = "study",
+    level: Annotated[Level, typer.Option(help="What gets a row.")] = "study",
     batch_size: Annotated[int, typer.Option(min=1, help="Studies at once.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     expect: Annotated[str | None, typer.Option(help="The identity the bundle must have.")] = None,
@@ -153,8 +155,6 @@ def predict(
     from hilum.inference.predict import predict as work
     from hilum.progress import shown
 
-    if level not in ("study", "image"):
-        raise InputError(f"--level is {level!r}", do="say study or image")
     given: Any = studies[0] if len(studies) == 1 else studies
     model = work(
         bundle,
@@ -166,7 +166,7 @@ def predict(
         device=device,
         expect=expect,
         progress=shown,
-    )  # type: ignore[arg-type]
+    )
     _unreadable(model.unreadable)
     print(f"{len(model.findings)} findings predicted in {output}")
     if given != studies and given.suffix == ".parquet":
@@ -181,7 +181,7 @@ def evaluate(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for report.html and metrics.json.")] = Path(
         "report"
     ),
-    level: Annotated[str | None, typer.Option(help="study or image; by default that of the predictions.")] = None,
+    level: Annotated[Level | None, typer.Option(help="What is judged; by default what the predictions are of.")] = None,
     replicates: Annotated[int, typer.Option(help="Bootstrap replicates.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     tiers: Annotated[str, typer.Option(help="rule, or a published list.")] = "rule",
@@ -193,6 +193,7 @@ def evaluate(
 ) -> None:
     """Judge predictions: report.html and metrics.json, with intervals over patients."""
     from hilum.evaluation.evaluate import evaluate as work
+    from hilum.evaluation.summary import summary
     from hilum.progress import shown
 
     if len(tables) < 2:
@@ -200,11 +201,9 @@ def evaluate(
             "the study table is missing", do="write: hilum evaluate predictions.parquet studies.parquet -o report"
         )
     metrics = work(
-        tables[:-1], tables[-1], output, level=level, replicates=replicates, seed=seed, tiers=tiers,  # type: ignore[arg-type]
+        tables[:-1], tables[-1], output, level=level, replicates=replicates, seed=seed, tiers=tiers,
         min_positives=min_positives, average_all=average_all, images=images, progress=shown,
     )  # fmt: skip
-    from hilum.evaluation.summary import summary
-
     print(summary(metrics))
     print(f"\nReport: {output / 'report.html'}")
 

@@ -37,7 +37,7 @@ def read_operating_points(path: str | Path) -> list[OperatingPoint]:
     points = []
     for number, row in enumerate(rows, start=2):
         try:
-            point = OperatingPoint(**{**{name: row[name] for name in _COLUMNS}, "threshold": float(row["threshold"])})
+            point = OperatingPoint(row["finding"], float(row["threshold"]), row["criterion"], row["chosen_on"])
         except (KeyError, ValueError, TypeError) as error:
             raise InputError(
                 "this row cannot be read", where=f"{path}, line {number}", do=f"give {', '.join(_COLUMNS)}"
