@@ -103,12 +103,12 @@ def import_folder(
 def _images_alone(root: Path, files: list[Path], patients: str) -> Imported:
     """Each image is a study; there are neither labels nor patients."""
     tables = _tables_in(root)
-    found = f"; {tables[0]} lies there: name it with --table {tables[0]}" if tables else ""
+    found = f" (tables in the folder: {', '.join(tables[:4])})" if tables else ""
     if patients == "known":
         raise InputError(
             "without a table nobody knows which patient an image shows",
             where=root,
-            do=f"name a table with --table, or say --patients unknown{found}",
+            do=f"name a table with --table{found}, or say --patients unknown",
         )
     names = _image_ids(files, root)
     studies = pl.DataFrame(
@@ -122,7 +122,7 @@ def _images_alone(root: Path, files: list[Path], patients: str) -> Imported:
         }
     )
     return Imported(
-        studies, "study", notes=[f"{len(files):,} images without a table: each is a study of its own{found}."]
+        studies, "study", notes=[f"{len(files):,} images without a table{found}: each is a study of its own."]
     )
 
 

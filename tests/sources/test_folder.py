@@ -226,5 +226,5 @@ def test_empty_folders_and_missing_tables(tmp_path: Path) -> None:
         import_folder(tmp_path, "unknown")
     images(tmp_path, "a.png")
     write(tmp_path, "file\na\n")
-    with pytest.raises(InputError, match=r"--patients unknown; labels.csv lies there: name it with --table labels.csv"):
+    with pytest.raises(InputError, match=r"--table \(tables in the folder: labels.csv\), or say --patients unknown"):
         import_folder(tmp_path)
