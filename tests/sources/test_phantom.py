@@ -55,6 +55,16 @@ def mined(studies: list[Study]) -> FLOAT:
     return mined_labels(studies)
 
 
+def test_the_declared_numbers() -> None:
+    assert IMAGES_PER_STUDY == (0.45, 0.46, 0.08, 0.01)
+    assert SENSITIVITY == {"head": 0.93, "medium": 0.88, "tail": 0.80}
+    assert PPV == {"head": 0.95, "medium": 0.88, "tail": 0.75}
+    assert (UNKNOWN, DECOY_SHARE, ONE_VIEW_SHARE) == (0.05, 0.05, 0.40)
+    assert [sum(tier == t for tier in TIER.values()) for t in ("head", "medium", "tail")] == [9, 11, 6]
+    assert PREVALENCE["Support Devices"] == pytest.approx(89140 / 264849)
+    assert PREVALENCE["Pneumoperitoneum"] == pytest.approx(543 / 264849)
+
+
 def test_asking_for_more_leaves_the_first_as_they_were() -> None:
     few, more = list(first_studies(3, 9)), list(first_studies(3, 40))
     assert [s.study_id for s in few] == [s.study_id for s in more[:9]]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import accumulate
 
 import cv2
 import numpy as np
@@ -73,8 +74,9 @@ class Canvas:
         count = len(paths)
         wide = [widths] * count if isinstance(widths, float) else widths
         strong = [levels] * count if isinstance(levels, float) else levels
-        ends = np.cumsum([len(path) for path in paths])[:-1]
-        placed = np.split(self._pixels(np.concatenate(list(paths))), ends)  # all at once: one line alone is slow
+        together = self._pixels(np.concatenate(list(paths)))  # all at once: one line alone is slow
+        ends = list(accumulate(len(path) for path in paths))
+        placed = [together[first:last] for first, last in zip([0, *ends], ends)]
         pens = []
         for width, level in zip(wide, strong, strict=True):
             pixels = width * self.size * self.pose.scale
@@ -161,7 +163,7 @@ def _grid(size: int) -> tuple[F32, F32]:
 
 
 def _unit(mask: NDArray[np.uint8]) -> F32:
-    return np.asarray(mask.astype(np.float32) * np.float32(1 / 255), np.float32)
+    return np.multiply(mask, np.float32(1 / 255), dtype=np.float32)
 
 
 @lru_cache(maxsize=64)
