@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from hilum.builders import check_options, choose, listed
@@ -12,6 +11,8 @@ from hilum.models.backbones import Backbone, build_backbone
 from hilum.models.fusion import FUSIONS
 from hilum.models.heads import HEADS
 from hilum.recipe import ModelSpec
+
+PARTS = ("backbone", "fusion", "head")
 
 
 class Classifier(nn.Module):
@@ -106,9 +107,3 @@ def rebuild_classifier(architecture: Mapping[str, Any], findings: Sequence[str])
     model.backbone.std.fill_(told.std)
     model.architecture = dict(architecture)
     return model
-
-
-@torch.no_grad()
-def parameter_count(model: nn.Module) -> tuple[int, int]:
-    """(all, trainable) parameters."""
-    return sum(p.numel() for p in model.parameters()), sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -5,10 +5,38 @@ from pathlib import Path
 
 import polars as pl
 
+from hilum.batches.dataset import Studies
+from hilum.data.cache import Cache
 from hilum.data.splits import folds, hold_out
 from hilum.errors import InputError
-from hilum.recipe import Recipe, SplitSpec
-from hilum.tables import Level, check_studies, read_studies, studies_metadata
+from hilum.recipe import Recipe, SplitSpec, Stage
+from hilum.tables import Level, Uncertain, check_studies, read_studies, studies_metadata
+
+
+@dataclass(frozen=True)
+class Material:
+    """What every stage of a run works on: the split table, its decoded images, the findings in order."""
+
+    table: pl.DataFrame
+    images: Cache
+    findings: list[str]
+    uncertain: Uncertain
+    note: str | None
+
+    def part(self, split: str, stage: Stage) -> Studies:
+        """The samples of a part; single images, where the stage trains on these, only in train."""
+        return Studies(
+            self.table.filter(pl.col("split") == split),
+            self.images,
+            self.findings,
+            views=stage.train.views,
+            level=stage.train.level if split == "train" else "study",
+            uncertain=self.uncertain if split == "train" else "ignore",
+        )
+
+    def has(self, split: str) -> bool:
+        """Whether any study is in this part."""
+        return bool((self.table["split"] == split).any())
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,9 @@ class RunFolder:
     def stage(self, name: str) -> Path:
         return self.path / name
 
+    def best(self, stage: str) -> Path:
+        return self.stage(stage) / "checkpoints" / "best.safetensors"
+
     def write_log(self, rows: list[Row]) -> None:
         """Write all lines so far as CSV, JSONL and curves, each whole or not at all."""
         page = io.StringIO()

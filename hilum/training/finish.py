@@ -1,0 +1,84 @@
+"""The end of a run: thresholds from validation, the bundle, predictions of valid and test, the report."""
+
+import numpy as np
+import torch
+
+from hilum.bundle import Bundle, write_bundle
+from hilum.evaluation.evaluate import evaluate
+from hilum.evaluation.metrics import best_f1_threshold
+from hilum.inference.engines import torch_logits
+from hilum.inference.predict import as_predictions, probabilities
+from hilum.models.classifier import Classifier
+from hilum.operating_points import OperatingPoint
+from hilum.pixels.spec import PixelSpec
+from hilum.progress import Progress, silent
+from hilum.recipe import Recipe, Stage
+from hilum.tables import write_predictions
+from hilum.training.card import model_card
+from hilum.training.checkpoint import load_checkpoint
+from hilum.training.inputs import Material, without_folders
+from hilum.training.run_folder import RunFolder
+
+
+def save_bundle(
+    stage: Stage,
+    recipe: Recipe,
+    material: Material,
+    folder: RunFolder,
+    model: Classifier,
+    *,
+    progress: Progress = silent,
+) -> Bundle:
+    """Write RUN/bundle: the model with its training counts and, per finding, the threshold of best F1 on validation."""
+    counts, known = material.part("train", stage).counts()
+    valid = material.part("valid", stage)
+    logits = torch_logits(model, valid, device=_device(model), progress=progress, label="Choosing thresholds")
+    thresholds = zip(material.findings, best_f1_threshold(valid.labels, torch.from_numpy(logits).sigmoid().numpy()))
+    bundle = Bundle(
+        findings=material.findings,
+        pixels=PixelSpec(recipe.cache.size, recipe.cache.fit, recipe.cache.tone),
+        architecture=model.architecture,
+        positives={name: round(float(value)) for name, value in zip(material.findings, counts)},
+        known={name: int(value) for name, value in zip(material.findings, known)},
+        sources=sorted(set(material.table["source"].to_list())),
+        views=stage.train.views,
+        licence=model.backbone.facts.licence,
+        note=material.note,
+        operating_points=[
+            OperatingPoint(name, float(value), "max F1", "validation")
+            for name, value in thresholds
+            if not np.isnan(value)
+        ],
+    )
+    facts, _ = load_checkpoint(folder.best(stage.name))
+    chosen = {key: value for key, value in facts.items() if key.startswith("valid_")}
+    weights = {key: value.detach().cpu().numpy() for key, value in model.state_dict().items()}
+    card = model_card(bundle, chosen, stage.train.seed)
+    return write_bundle(bundle, weights, folder.bundle, recipe=without_folders(recipe).to_yaml(), card=card)
+
+
+def predict_and_report(
+    bundle: Bundle,
+    stage: Stage,
+    material: Material,
+    folder: RunFolder,
+    model: Classifier,
+    *,
+    progress: Progress = silent,
+) -> None:
+    """Write predictions_{valid,test}.parquet and the report: on test studies, or on valid ones where none are held out."""
+    judged = None
+    for split in ("valid", "test"):
+        if not material.has(split):
+            continue
+        samples = material.part(split, stage)
+        logits = torch_logits(model, samples, device=_device(model), progress=progress, label=f"Predicting {split}")
+        table = probabilities(logits, samples, material.table, material.findings)
+        judged = folder.predictions(split)
+        write_predictions(as_predictions(table, bundle, "study", material.note), judged)
+    if judged:
+        evaluate([judged], folder.studies, folder.report, progress=progress)
+
+
+def _device(model: Classifier) -> torch.device:
+    return next(model.parameters()).device

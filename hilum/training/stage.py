@@ -1,0 +1,124 @@
+"""One stage of a run: its model built and given its first weights, its loss and augmentation chosen, its loop run."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from lightning_fabric import Fabric
+
+from hilum.batches.augment import AUGMENTS
+from hilum.batches.dataset import Studies
+from hilum.builders import choose
+from hilum.bundle import read_bundle, read_weights
+from hilum.errors import InputError
+from hilum.inference.engines import pick_device
+from hilum.models.classifier import PARTS, Classifier, build_classifier
+from hilum.models.weights import LoadReport, load_weights
+from hilum.progress import Progress, silent
+from hilum.recipe import Recipe, Stage
+from hilum.training.inputs import Material
+from hilum.training.loop import Row, StageLoop, number_from
+from hilum.training.losses import Loss, build_loss
+from hilum.training.precision import choose_precision
+from hilum.training.run_folder import RunFolder
+from hilum.training.trackers import TRACKERS
+
+
+def train_stage(
+    stage: Stage,
+    recipe: Recipe,
+    material: Material,
+    folder: RunFolder,
+    earlier: Mapping[str, Classifier],
+    rows: list[Row],
+    *,
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda line: None,
+) -> Classifier:
+    """Train one stage (or go on with it, where the folder has its checkpoint) and hand back its best model.
+
+    earlier: the models of the stages before; rows: the run's log so far, to which this stage's lines are added.
+    """
+    train, valid = material.part("train", stage), material.part("valid", stage)
+    device = pick_device(stage.train.device)
+    precision, why = choose_precision(stage.train.precision, device)
+    fabric = Fabric(accelerator=device.type, devices=stage.train.devices, precision=precision)  # type: ignore[arg-type]
+    fabric.launch()
+    with torch.random.fork_rng([]):  # the random start is the seed's, and the world's generator stays where it was
+        torch.manual_seed(number_from(stage.train.seed, 0))
+        model = build_classifier(stage.model, material.findings, recipe.cache.size)
+    if stage.init:
+        say(f"init      from {stage.init}: {_start_from(stage, model, earlier)}")
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    parts = f"{stage.model.backbone.name} + {stage.model.fusion.name} + {stage.model.head.name}"
+    say(f"device    {device} in {precision}: {why}")
+    say(f"model     {parts}: {parameters:,} parameters{', frozen: ' + ', '.join(stage.freeze) if stage.freeze else ''}")
+    say(f"stage     {stage.name}: {len(train):,} {stage.train.level} samples of {len(set(train.patients)):,} patients")
+    say(f"          validated on {len(valid):,} studies of {len(set(valid.patients)):,} other patients")
+    folder.write_manifest(
+        {
+            "stage": stage.name,
+            "device": str(device),
+            "precision": precision,
+            "precision_reason": why,
+            "seed": stage.train.seed,
+            "parameters": parameters,
+            "train": {"samples": len(train), "patients": len(set(train.patients))},
+            "valid": {"studies": len(valid), "patients": len(set(valid.patients))},
+            "without_images": train.without_images + valid.without_images,
+        }
+    )
+    trackers = [choose("tracker", TRACKERS, name)(folder.path, stage.name) for name in recipe.trackers]
+    before = list(rows)
+
+    def on_row(own: list[Row]) -> None:
+        if fabric.is_global_zero:
+            folder.write_log([*before, *own])
+            for tracker in trackers:
+                tracker.log(own[-1])
+            say(_line(own[-1], stage.train.epochs))
+
+    augment = choose("augment", AUGMENTS, stage.augment.name)(**stage.augment.options)
+    loop = StageLoop(
+        fabric, stage.name, stage.train, model, list(stage.freeze), _loss(stage, train), augment, train, valid,
+        folder.stage(stage.name), on_row=on_row, progress=progress,
+    )  # fmt: skip
+    rows += loop.run(resume=True)
+    for tracker in trackers:
+        tracker.close()
+    return model
+
+
+def _loss(stage: Stage, train: Studies) -> Loss:
+    counts, known = train.counts()
+    return build_loss(stage.loss.name, torch.from_numpy(counts), torch.from_numpy(known), **stage.loss.options)
+
+
+def _start_from(stage: Stage, model: Classifier, earlier: Mapping[str, Classifier]) -> LoadReport:
+    """Load what this stage shares with the one (or the bundle) it starts from; shared parts must fit key by key."""
+    if source := earlier.get(stage.init or ""):
+        weights, architecture, findings = dict(source.state_dict()), source.architecture, list(source.findings)
+    else:
+        bundle = read_bundle(stage.init or "")
+        weights = {key: torch.from_numpy(value) for key, value in read_weights(bundle).items()}
+        architecture, findings = bundle.architecture, bundle.findings
+    shared = [part for part in PARTS if _same(part, architecture, model.architecture)]
+    if findings != list(model.findings) and "head" in shared:
+        shared.remove("head")  # its last layer answers other questions
+    if not shared:
+        raise InputError(
+            f"stage {stage.name}: no part is like one in {stage.init}", do="start from one with the same backbone"
+        )
+    return load_weights(model, weights, parts=tuple(shared), where=str(stage.init))
+
+
+def _same(part: str, one: Mapping[str, dict[str, object]], other: Mapping[str, dict[str, object]]) -> bool:
+    if part == "backbone":  # the facts may differ (of which weights they are), the network may not
+        return (one[part]["name"], one[part]["options"]) == (other[part]["name"], other[part]["options"])
+    return one[part] == other[part]
+
+
+def _line(row: Row, epochs: int) -> str:
+    return (
+        f"epoch {row['epoch']:>3}/{epochs}  loss {row['train_loss']:.4f}  valid loss {row['valid_loss']:.4f}"
+        f"  mAP {row['valid_map']:.4f}  AUROC {row['valid_auroc']:.4f}  {row['seconds']:.0f} s"
+    )
