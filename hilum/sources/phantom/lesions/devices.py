@@ -16,7 +16,7 @@ def devices(scene: Scene, lesion: Lesion, strength: float) -> None:
     first = int(w[0] * len(names))
     count = 1 + int(3 * w[1])
     for k in range(count):
-        DEVICES[names[(first + k * (1 + int(3 * w[2]))) % len(names)]](scene, lesion, 1.5 * strength)  # metal and wire
+        DEVICES[names[(first + k * (1 + int(3 * w[2]))) % len(names)]](scene, lesion, 1.25 * strength)  # metal and wire
 
 
 def endotracheal_tube(scene: Scene, lesion: Lesion, strength: float) -> None:
@@ -93,9 +93,9 @@ def sternal_wires(scene: Scene, lesion: Lesion, strength: float) -> None:
             y, tilt = chest.level(height, 1), 0.006 * np.sin(7 * k + 9 * lesion.where[4])
             angle = np.linspace(0, 2 * np.pi, 12)
             loops.append(
-                np.stack([0.5 + 0.019 * np.cos(angle), y + 0.008 * np.sin(angle) + tilt * np.cos(angle)], axis=1)
+                np.stack([0.5 + 0.023 * np.cos(angle), y + 0.012 * np.sin(angle) + tilt * np.cos(angle)], axis=1)
             )
-    scene.density += c.lines(loops, 0.007) * np.float32(0.40 * strength)
+    scene.density += c.lines(loops, 0.005) * np.float32(0.40 * strength)
 
 
 def chest_tube(scene: Scene, lesion: Lesion, strength: float) -> None:
