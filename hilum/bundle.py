@@ -66,13 +66,14 @@ def write_bundle(
     """
     target = Path(folder)
     with atomic_folder(target) as temporary:
-        save_file({key: np.ascontiguousarray(value) for key, value in weights.items()}, temporary / WEIGHTS)
+        save_file({key: np.asarray(value, order="C") for key, value in weights.items()}, temporary / WEIGHTS)
         write_operating_points(bundle.operating_points, temporary / "operating_points.csv")
         (temporary / "recipe.yaml").write_text(recipe, encoding="utf-8")
         (temporary / "card.md").write_text(card, encoding="utf-8")
         bundle.identity = _identity(_sha256(temporary / WEIGHTS), bundle)
         facts = {key: value for key, value in asdict(bundle).items() if key not in ("folder", "operating_points")}
         facts["files"] = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
+        facts["seal"] = _seal(facts)
         (temporary / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     bundle.folder = target
     return bundle
@@ -92,11 +93,13 @@ def read_bundle(folder: str | Path, *, expect: str | None = None) -> Bundle:
         raise InputError(f"this is not a bundle: it holds no {FACTS}", where=target, do=hint)
     try:
         facts = json.loads((target / FACTS).read_text(encoding="utf-8"))
+        if facts.pop("seal") != _seal(facts):
+            raise ValueError("the seal is broken")
         files = facts.pop("files")
         facts["pixels"] = PixelSpec(**facts["pixels"])
         bundle = Bundle(**facts, folder=target)
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise InputError("the facts of the bundle cannot be read", where=target / FACTS, do=_DAMAGED) from error
+        raise InputError("the facts of the bundle are damaged", where=target / FACTS, do=_DAMAGED) from error
     except OSError as error:
         raise from_os_error(error, target / FACTS) from error
     for name, wanted in files.items():
@@ -131,6 +134,11 @@ def _identity(weights_sha: str, bundle: Bundle) -> str:
     """SHA-256 over weights, findings, pixel spec and architecture: what decides the logits."""
     facts: dict[str, Any] = {"weights": weights_sha, "findings": bundle.findings, "pixels": bundle.pixels.as_dict()}
     facts |= {"architecture": bundle.architecture, "views": bundle.views}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _seal(facts: Mapping[str, Any]) -> str:
+    """SHA-256 of the facts themselves, so that a damaged count is found as surely as a damaged weight."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
