@@ -125,12 +125,12 @@ def _largest_copies(root: Path, progress: Progress) -> tuple[dict[str, str], Siz
     several = {name: found for name, found in copies.items() if len(found) > 1}
     sizes: Sizes = {}
     paths = {name: str(found[0]) for name, found in copies.items()}
+    if not several:
+        return paths, sizes, []
     for name, found in progress(several.items(), total=len(several), label="comparing copies"):
         measured = [_size(path) for path in found]
         best = max(range(len(found)), key=lambda k: measured[k][0] * measured[k][1])
         paths[name], sizes[name] = str(found[best]), measured[best]
-    if not several:
-        return paths, sizes, []
     chosen = Counter(sizes.values())
     listing = ", ".join(f"{count:,} of {w} x {h} px" for (w, h), count in sorted(chosen.items(), reverse=True))
     return paths, sizes, [f"{len(several):,} images have several copies; the largest was taken: {listing}."]
