@@ -74,6 +74,9 @@ class Cache:
     def unreadable(self) -> pl.DataFrame:
         return self._unreadable.select("image_id", "path", "reason")
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_maps": {}}  # another process maps the files itself
+
     def rows(self, image_ids: Sequence[str]) -> Rows:
         """int64 (n,): the row of each image, -1 where the cache does not hold it."""
         place = self._place

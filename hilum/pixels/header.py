@@ -1,29 +1,32 @@
 """What a PNG or JPEG file says of itself, read without decoding a pixel: its size, its depth, and whether it is whole."""
 
+import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hilum.errors import UnreadableImage
+from hilum.pixels.decoder import damaged
 
 PNG, JPEG, DICOM = "PNG", "JPEG", "DICOM"
 
-# Where a kind of file shows itself: (offset, bytes). The name of a file says nothing.
-SIGNATURES: dict[str, tuple[int, bytes]] = {
-    PNG: (0, b"\x89PNG\r\n\x1a\n"),
-    JPEG: (0, b"\xff\xd8\xff"),
-    DICOM: (128, b"DICM"),
-    "GIF": (0, b"GIF8"),
-    "BMP": (0, b"BM"),
-    "TIFF": (0, b"II*\0"),
-    "TIFF ": (0, b"MM\0*"),
-    "WebP": (8, b"WEBP"),
-    "JPEG 2000": (0, b"\0\0\0\x0cjP  "),
-    "gzip": (0, b"\x1f\x8b"),
-    "zip": (0, b"PK\x03\x04"),
-    "PDF": (0, b"%PDF"),
-}
+_PNG_START, _JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+# Where a kind of file shows itself: kind, offset, bytes. The name of a file says nothing.
+SIGNATURES: tuple[tuple[str, int, bytes], ...] = (
+    (PNG, 0, _PNG_START),
+    (JPEG, 0, _JPEG_START),
+    (DICOM, 128, b"DICM"),
+    ("GIF", 0, b"GIF8"),
+    ("BMP", 0, b"BM"),
+    ("TIFF", 0, b"II*\0"),
+    ("TIFF", 0, b"MM\0*"),
+    ("WebP", 8, b"WEBP"),
+    ("JPEG 2000", 0, b"\0\0\0\x0cjP  "),
+    ("gzip", 0, b"\x1f\x8b"),
+    ("zip", 0, b"PK\x03\x04"),
+    ("PDF", 0, b"%PDF"),
+)
 
 _PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # by colour type
 _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
@@ -32,7 +35,7 @@ _OTHER_FRAMES = {*range(0xC3, 0xD0)} - {
     0xC8,
     0xCC,
 }  # lossless, arithmetic, hierarchical; C4, C8, CC are no frames
-_STANDALONE = {0x01, *range(0xD0, 0xD9)}
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)  # none of coded data, restarts, fill bytes
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,8 @@ class Header:
 
 def kind_of(start: bytes) -> str | None:
     """The kind of a file by its first 140 bytes, or None where they show no kind we know."""
-    for kind, (offset, signature) in SIGNATURES.items():
-        if start[offset : offset + len(signature)] == signature:
-            return kind.strip()
-    return None
+    fitting = (kind for kind, offset, signature in SIGNATURES if start.startswith(signature, offset))
+    return next(fitting, None)
 
 
 def read_header(data: bytes, *, pixel_limit: int | None = None, whole: bool = True) -> Header:
@@ -69,12 +70,8 @@ def read_header(data: bytes, *, pixel_limit: int | None = None, whole: bool = Tr
     pixel_limit: most pixels that may be decoded.
     Raises UnreadableImage where the file breaks its format's rules, is cut off, or is larger than the limit.
     """
-    return _READERS[JPEG if data.startswith(SIGNATURES[JPEG][1]) else PNG](data, pixel_limit, whole)
-
-
-def damaged(what: str) -> UnreadableImage:
-    """The error for a file that is not whole."""
-    return UnreadableImage(what, do="copy or download the file again")
+    reader = _jpeg_header if data.startswith(_JPEG_START) else _png_header
+    return reader(data, pixel_limit, whole)
 
 
 def _check_size(width: int, height: int, limit: int | None) -> None:
@@ -167,26 +164,18 @@ def _jpeg_header(data: bytes, limit: int | None, whole: bool) -> Header:
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """(marker, start, end) of each segment's body up to the end of image; entropy-coded data lie between and are passed over."""
     place = 2
-    while True:
-        place = data.find(b"\xff", place)
-        if place < 0 or place + 2 > len(data):
+    while found := _MARKER.search(data, place):
+        marker, place = found[1][0], found.end()
+        if marker == 0xD9:
+            yield marker, place, place
             return
-        marker = data[place + 1]
-        if marker == 0xFF:  # fill byte
-            place += 1
-        elif marker == 0 or marker in _STANDALONE:  # a stuffed byte of coded data, a restart
-            place += 2
-        elif marker == 0xD9:
-            yield marker, place + 2, place + 2
+        if place + 2 > len(data):
             return
-        else:
-            if place + 4 > len(data):
-                return
-            (length,) = struct.unpack_from(">H", data, place + 2)
-            if length < 2 or place + 2 + length > len(data):
-                return
-            yield marker, place + 4, place + 2 + length
-            place += 2 + length
+        (length,) = struct.unpack_from(">H", data, place)
+        if length < 2 or place + length > len(data):
+            return
+        yield marker, place + 2, place + length
+        place += length
 
 
 def _orientation(exif: bytes) -> int:
@@ -204,6 +193,3 @@ def _orientation(exif: bytes) -> int:
     except struct.error:
         pass
     return 1
-
-
-_READERS: dict[str, Callable[[bytes, int | None, bool], Header]] = {PNG: _png_header, JPEG: _jpeg_header}

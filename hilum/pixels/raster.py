@@ -5,8 +5,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hilum.errors import UnreadableImage
-from hilum.pixels.header import JPEG, Header, damaged, read_header
+from hilum.pixels.decoder import decode
+from hilum.pixels.header import JPEG, Header, read_header
 
 Grey = np.ndarray[Any, np.dtype[Any]]  # (H, W) uint8 or uint16
 
@@ -27,9 +27,9 @@ def decode_raster(data: bytes, *, at_least: int | None = None, pixel_limit: int 
     """
     header = read_header(data, pixel_limit=pixel_limit)
     if header.kind == JPEG:
-        image = _decode(data, _jpeg_flag(header, at_least))
+        image = decode(data, _jpeg_flag(header, at_least))
     else:
-        image = _grey(_decode(_without(data, header.skip), cv2.IMREAD_UNCHANGED))
+        image = _grey(decode(_without(data, header.skip), cv2.IMREAD_UNCHANGED))
     return _upright(image, header.orientation)
 
 
@@ -40,16 +40,6 @@ def _jpeg_flag(header: Header, at_least: int | None) -> int:
             if -(-short // factor) >= at_least:
                 flag = reduced
     return int(flag) | cv2.IMREAD_IGNORE_ORIENTATION
-
-
-def _decode(data: bytes, flag: int) -> Grey:
-    try:
-        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flag)
-    except cv2.error as error:
-        raise damaged("the decoder gives up on this file") from error
-    if image is None:
-        raise damaged("the compressed pixels are broken")
-    return np.asarray(image)
 
 
 def _grey(image: Grey) -> Grey:
@@ -80,12 +70,3 @@ def _without(data: bytes, ranges: tuple[tuple[int, int], ...]) -> bytes:
     for start, end in reversed(ranges):
         data = data[:start] + data[end:]
     return data
-
-
-def no_format(kind: str | None) -> UnreadableImage:
-    """The refusal of a file that is neither PNG nor JPEG."""
-    if kind is None:
-        return UnreadableImage("this is not an image file (its first bytes show no known kind)", do="leave it out")
-    if kind == "DICOM":
-        return UnreadableImage("DICOM files are not read yet", do="convert it to PNG, windowed, first")
-    return UnreadableImage(f"this is a {kind} file, which is not read", do="convert it to PNG")

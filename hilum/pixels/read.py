@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hilum.errors import UnreadableImage, from_os_error
-from hilum.pixels.header import JPEG, PNG, kind_of, read_header
-from hilum.pixels.raster import Grey, decode_raster, no_format
+from hilum.pixels.header import DICOM, JPEG, PNG, kind_of, read_header
+from hilum.pixels.raster import Grey, decode_raster
 from hilum.pixels.render import Square, render
 from hilum.pixels.spec import PixelSpec
 
@@ -51,12 +51,17 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def _known(start: bytes) -> str:
+    """The kind of a file that begins so, if there is a decoder for it."""
     kind = kind_of(start)
+    if kind in DECODERS:
+        return kind
     if not start:
         raise UnreadableImage("the file is empty", do="copy or download the file again")
-    if kind is None or kind not in DECODERS:
-        raise no_format(kind)
-    return kind
+    if kind is None:
+        raise UnreadableImage("this is not an image file (its first bytes show no known kind)", do="leave it out")
+    if kind == DICOM:
+        raise UnreadableImage("DICOM files are not read yet", do="convert it to PNG, windowed, first")
+    raise UnreadableImage(f"this is a {kind} file, which is not read", do="convert it to PNG")
 
 
 @contextmanager

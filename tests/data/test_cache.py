@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -79,6 +80,9 @@ def test_images_come_back_by_id_in_any_order(images: pl.DataFrame, tmp_path: Pat
     out = np.empty((3, SIZE, SIZE), np.uint8)
     assert held.images(twice, out=out) is out
     assert held.images(np.zeros(0, np.int64)).shape == (0, SIZE, SIZE)
+    packed = pickle.dumps(held)
+    assert len(packed) < 50_000  # the names, not the pixels
+    _right(pickle.loads(packed), images)
     assert held.rows(["id 0", "nobody"]).tolist()[1] == -1
     with pytest.raises(InputError, match="does not hold"):
         held.images(held.rows(["nobody"]))

@@ -1,6 +1,7 @@
 """Every kind of PNG and JPEG gives the picture that an independent reader gives; what is broken is refused, never half drawn."""
 
 import io
+import os
 import time
 from pathlib import Path
 
@@ -211,3 +212,29 @@ def test_big_jpegs_are_decoded_smaller(tmp_path: Path) -> None:
     assert read_image(path, at_least=1001).shape == (2000, 2400)
     assert read_image(path, at_least=500).shape == (500, 600)
     assert read_image(path, at_least=10).shape == (250, 300)
+
+
+@pytest.mark.parametrize("kind", ["grey", "progressive", "colour"])
+def test_a_jpeg_that_is_damaged_inside_is_refused(kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its beginning and its end are right, so only the decoder can tell, and it tells only standard error."""
+    data = JPEGS[kind]
+    middle = len(data) * 3 // 4
+    for broken in (data[:middle] + bytes(60) + data[middle + 60 :], data[:middle] + b"\xff\xd9"):
+        with pytest.raises(UnreadableImage, match="damaged inside"):
+            read_image(save(tmp_path / "a", broken))
+    assert capfd.readouterr().err == ""
+
+
+def test_what_others_write_to_standard_error_meanwhile_is_passed_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = cv2.imdecode
+
+    def talking(*given: object) -> np.ndarray:
+        os.write(2, b"another thread speaks\n")
+        return whole(*given)
+
+    monkeypatch.setattr(cv2, "imdecode", talking)
+    assert (read_image(save(tmp_path / "a", png(GREY))) == GREY).all()
+    assert (read_image(tmp_path / "a") == GREY).all()
+    assert capfd.readouterr().err == "another thread speaks\n" * 2
