@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
-from typing import Any, cast
+from typing import Any
 
 import cv2
 import numpy as np
@@ -76,5 +76,5 @@ def _aside_file() -> FileIO:
     process = os.getpid()
     if process not in _aside:
         _aside.clear()
-        _aside[process] = cast(FileIO, tempfile.TemporaryFile(buffering=0))
+        _aside[process] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - kept for the life of the process
     return _aside[process]
