@@ -24,6 +24,11 @@ _STDERR = 2
 _lock = threading.Lock()  # standard error is one for all threads; many files at once are the work of processes
 _aside: dict[int, FileIO] = {}  # by process id: a fork must not share its parent's
 
+if hasattr(
+    os, "register_at_fork"
+):  # no fork in the middle of a decode: the child would keep the lock and the led-aside error
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
 
 def decode(data: bytes, flag: int) -> np.ndarray[Any, np.dtype[Any]]:
     """The picture that OpenCV makes of the bytes with an imread flag. Raises UnreadableImage where it makes none or a damaged one."""

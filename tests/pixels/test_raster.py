@@ -3,6 +3,7 @@
 import io
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -238,3 +239,25 @@ def test_what_others_write_to_standard_error_meanwhile_is_passed_on(
     assert (read_image(save(tmp_path / "a", png(GREY))) == GREY).all()
     assert (read_image(tmp_path / "a") == GREY).all()
     assert capfd.readouterr().err == "another thread speaks\n" * 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_threads_and_forks_decode_side_by_side(tmp_path: Path) -> None:
+    path = save(tmp_path / "a", png(GREY))
+    broken = save(tmp_path / "b", JPEGS["grey"][:400] + b"\xff\xd9")
+
+    def work(number: int) -> bool:
+        if number % 3 == 0:
+            with pytest.raises(UnreadableImage):
+                read_image(broken)
+        return bool((read_image(path) == GREY).all())
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = pool.map(work, range(200))
+        for _ in range(5):
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if work(0) else 1)
+            assert os.waitpid(child, 0)[1] == 0
+        assert all(answers)
