@@ -73,7 +73,10 @@ def import_(
     from hilum.progress import shown
     from hilum.sources import import_studies
 
-    options = _options(context.args)
+    extra = context.args
+    if root is not None and str(root).startswith("--"):  # a source without a root: the first option was taken for one
+        root, extra = None, [str(root), *extra]
+    options = _options(extra)
     table, imported = import_studies(source, root, output, patients=patients, progress=shown, **options)
     for note in imported.notes:
         print(note)
@@ -217,6 +220,8 @@ def _options(words: list[str]) -> dict[str, Any]:
         if not word.startswith("--"):
             raise InputError(f"{word!r} is one argument too many", do="see `hilum import --help`")
         name, _, value = word[2:].partition("=")
+        if name in ("source", "root", "output", "patients", "progress"):
+            raise InputError(f"--{name} is no option of a source", do="see `hilum import --help`")
         if not value and position + 1 < len(words) and not words[position + 1].startswith("--"):
             position += 1
             value = words[position]

@@ -42,7 +42,8 @@ class Backbone(nn.Module):
 
     def __init__(self, network: nn.Module, facts: BackboneFacts):
         super().__init__()
-        self.network, self.facts = network, facts
+        # channels last: the layout that convolutions are fastest in, on processors and on tensor cores
+        self.network, self.facts = network.to(memory_format=torch.channels_last), facts  # type: ignore[call-overload]
         self.register_buffer("mean", torch.tensor(facts.mean), persistent=False)
         self.register_buffer("std", torch.tensor(facts.std), persistent=False)
 
