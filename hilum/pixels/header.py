@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hilum.errors import UnreadableImage
-from hilum.pixels.decoder import damaged
 
 PNG, JPEG, DICOM = "PNG", "JPEG", "DICOM"
 
@@ -61,6 +60,11 @@ def kind_of(start: bytes) -> str | None:
     """The kind of a file by its first 140 bytes, or None where they show no kind we know."""
     fitting = (kind for kind, offset, signature in SIGNATURES if start.startswith(signature, offset))
     return next(fitting, None)
+
+
+def damaged(what: str) -> UnreadableImage:
+    """The error for a file that is not whole."""
+    return UnreadableImage(what, do="copy or download the file again")
 
 
 def read_header(data: bytes, *, pixel_limit: int | None = None, whole: bool = True) -> Header:

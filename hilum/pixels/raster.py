@@ -4,42 +4,49 @@ from typing import Any
 
 import cv2
 import numpy as np
+import simplejpeg
 
-from hilum.pixels.decoder import decode
-from hilum.pixels.header import JPEG, Header, read_header
+from hilum.pixels.header import JPEG, Header, damaged, read_header
 
 Grey = np.ndarray[Any, np.dtype[Any]]  # (H, W) uint8 or uint16
-
-_REDUCED = {
-    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
-    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
-    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
-}
 
 
 def decode_raster(data: bytes, *, at_least: int | None = None, pixel_limit: int | None = None) -> Grey:
     """A PNG or JPEG file as (H, W), bright = dense as stored: uint16 for 16-bit PNG, else uint8 with 1, 2 and 4 bits spread to 0..255.
 
-    Colour becomes luma; an alpha channel (or a palette's) is laid over black; transparency by key colour is ignored; CMYK is read where the
-    file says (by Adobe's marker) how its inks are stored. EXIF orientation is applied.
+    Colour becomes luma; an alpha channel (or a palette's) is laid over black; transparency by key colour is ignored; CMYK
+    is read where the file says (by Adobe's marker) that its inks are stored inverted. EXIF orientation is applied.
     at_least: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides keep this many pixels.
     Raises UnreadableImage where the file is not whole, is of another kind than said, or is larger than pixel_limit pixels.
     """
     header = read_header(data, pixel_limit=pixel_limit)
-    if header.kind == JPEG:
-        image = decode(data, _jpeg_flag(header, at_least))
-    else:
-        image = _grey(decode(_without(data, header.skip), cv2.IMREAD_UNCHANGED))
+    image = _jpeg(data, header, at_least) if header.kind == JPEG else _png(data, header)
     return _upright(image, header.orientation)
 
 
-def _jpeg_flag(header: Header, at_least: int | None) -> int:
-    flag, short = cv2.IMREAD_GRAYSCALE, min(header.width, header.height)
-    if at_least is not None:
-        for factor, reduced in _REDUCED.items():
-            if -(-short // factor) >= at_least:
-                flag = reduced
-    return int(flag) | cv2.IMREAD_IGNORE_ORIENTATION
+def _jpeg(data: bytes, header: Header, at_least: int | None) -> Grey:
+    """simplejpeg is strict: where the inside is damaged it says so, while OpenCV fills the rest with grey and succeeds."""
+    kind = "CMYK" if header.channels == 4 else "GRAY"
+    least = {"min_height": at_least, "min_width": at_least, "min_factor": 2} if at_least else {}
+    try:
+        image = np.asarray(simplejpeg.decode_jpeg(data, kind, strict=True, **least))
+    except ValueError as error:
+        raise damaged(f"the picture is damaged inside ({str(error).strip()})") from error
+    if kind == "GRAY":
+        return image[..., 0]
+    inks = image.astype(np.float32)  # Adobe's inks are inverted: 255 is none
+    colours = np.rint(inks[..., :3] * inks[..., 3:] / 255).astype(np.uint8)
+    return np.asarray(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY))
+
+
+def _png(data: bytes, header: Header) -> Grey:
+    try:
+        image = cv2.imdecode(np.frombuffer(_without(data, header.skip), dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise damaged("the decoder gives up on this file") from error
+    if image is None:
+        raise damaged("the compressed pixels are broken")
+    return _grey(np.asarray(image))
 
 
 def _grey(image: Grey) -> Grey:

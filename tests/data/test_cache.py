@@ -90,7 +90,7 @@ def test_images_come_back_by_id_in_any_order(images: pl.DataFrame, tmp_path: Pat
         held.images(np.array([150]))
 
 
-def test_several_processes_make_the_same_cache(images: pl.DataFrame, tmp_path: Path) -> None:
+def test_several_threads_make_the_same_cache(images: pl.DataFrame, tmp_path: Path) -> None:
     one = build_cache(images, tmp_path / "one", size=SIZE, workers=1)
     two = build_cache(images, tmp_path / "two", size=SIZE, workers=2)
     for name in ("shard-00000.npy", "shard-00002.npy"):
@@ -193,24 +193,6 @@ def test_an_interrupt_keeps_what_is_decoded(images: pl.DataFrame, tmp_path: Path
     with pytest.raises(KeyboardInterrupt):
         build_cache(images, tmp_path / "cache", size=SIZE, progress=impatient)
     assert len(open_cache(tmp_path / "cache").image_ids) == 100
-
-
-def test_a_process_that_dies_is_told_with_the_file(images: pl.DataFrame, tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import os, sys\nimport polars as pl\nimport hilum.data.decoding as decoding\nfrom hilum.errors import MachineError\n"
-        "def die(path, spec):\n    os._exit(1)\n"
-        "decoding._decode = die\n"
-        "if __name__ == '__main__':\n"
-        "    from hilum.data.cache import build_cache\n"
-        "    try:\n        build_cache(pl.read_parquet(sys.argv[1]), sys.argv[2], size=32, workers=2)\n"
-        "    except MachineError as error:\n        print(error)\n"
-    )
-    images.write_parquet(tmp_path / "images.parquet")
-    command = [sys.executable, str(script), str(tmp_path / "images.parquet"), str(tmp_path / "cache")]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert "process died at or after" in said
-    assert images["path"][0] in said
 
 
 def test_damage_is_seen_and_mended(images: pl.DataFrame, tmp_path: Path) -> None:
