@@ -13,7 +13,7 @@ from hilum.progress import Progress, silent
 from hilum.sources import import_studies
 from hilum.training.run import train
 
-STUDIES, DRAWN_AT = 2400, 96
+STUDIES, DRAWN_AT = 3000, 96
 
 
 def demo(
@@ -51,9 +51,14 @@ def demo(
     return metrics
 
 
-def claim(metrics: dict[str, Any]) -> str:
-    """What the demo may say of its result: head and medium must each lie above their floor with the whole interval."""
+def passes(metrics: dict[str, Any]) -> bool:
+    """Whether head and medium findings each lie above the floor of a random ranking with their whole interval."""
     above = above_floor(metrics)
-    if above["head"] and above["medium"]:
+    return bool(above["head"] and above["medium"])
+
+
+def claim(metrics: dict[str, Any]) -> str:
+    """What the demo may say of its result."""
+    if passes(metrics):
         return "The network has learnt: head and medium findings lie above chance with their whole intervals."
-    return "The network has not been shown to beat chance on head and medium findings."
+    return "The network has not been shown to beat chance on both head and medium findings."

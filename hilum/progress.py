@@ -20,7 +20,7 @@ def silent(items: Iterable[T], *, total: int, label: str, unit: str = "images") 
 
 
 def shown(items: Iterable[T], *, total: int, label: str, unit: str = "images") -> Iterator[T]:
-    """Hand the items on under a rich bar on a terminal; elsewhere print one line every 30 s and one at the end."""
+    """Hand the items on under a rich bar on a terminal; elsewhere print a line every 30 s, and one at the end of what took long."""
     if sys.stderr.isatty():
         yield from _bar(items, total, label, unit)
     else:
@@ -68,4 +68,5 @@ def _lines(items: Iterable[T], total: int, label: str, unit: str, every: float =
                 flush=True,
             )
     seconds = time.monotonic() - start
-    print(f"{label}: {done:,} {unit} in {seconds:,.1f} s", file=sys.stderr, flush=True)
+    if seconds > every / 3:  # a log of many short steps would drown in lines
+        print(f"{label}: {done:,} {unit} in {seconds:,.1f} s", file=sys.stderr, flush=True)

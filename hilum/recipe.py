@@ -177,7 +177,7 @@ def load_recipe(which: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises InputError with one line per fault.
     """
     path = Path(which)
-    if not path.suffix and not path.exists():
+    if not path.suffix and not path.is_file():  # a folder of that name does not hide the recipe
         path = RECIPES / f"{which}.yaml"
         if not path.exists():
             raise InputError(f"there is no recipe {str(which)!r}", do=nearest(str(which), recipe_names()))
