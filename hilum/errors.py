@@ -49,7 +49,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def from_os_error(error: OSError, where: str | Path) -> HilumError:
     """The sentence for a failed read or write at `where`; a full disk is the machine's fault, a folder without leave the user's."""
-    match error.errno:
+    match error.errno if error.errno is not None else _likely(error):
         case errno.ENOSPC | errno.EDQUOT:
             return MachineError(
                 "no space is left on the device", where=where, do="free some space, then run the same command again"
@@ -67,3 +67,8 @@ def from_os_error(error: OSError, where: str | Path) -> HilumError:
     return MachineError(
         f"the operating system refused: {error.strerror or error}", where=where, do="check the disk and try again"
     )
+
+
+def _likely(error: OSError) -> int | None:
+    """The number behind an error that came without one: a short write (numpy reports it so) is a full disk."""
+    return errno.ENOSPC if "requested and" in str(error) else None

@@ -65,8 +65,8 @@ def evaluate(
         raise InputError(f"{replicates} replicates make no interval", do="take 2 or more, 1000 for a report")
     if tiers != "rule" and tiers not in TIER_LISTS:
         raise InputError(f"there is no tier list {tiers!r}", do=nearest(tiers, ("rule", *TIER_LISTS)))
-    folder = ensure_folder(output)
     joined = join([predictions] if isinstance(predictions, str | Path) else predictions, studies, level)
+    folder = ensure_folder(output)  # before the slow part
     content = judge(joined, replicates, seed, tiers, min_positives, average_all, progress)
     content["note"] = _notes(joined, studies)
     page = render(content, joined, images=images)
