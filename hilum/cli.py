@@ -54,7 +54,7 @@ def demo(out: Annotated[Path, typer.Option(help="Folder to make.")] = Path("demo
     from hilum.progress import shown
 
     run(out, progress=shown, say=print)
-    _next("hilum", "predict", out / "run" / "bundle", "YOUR_IMAGES", "-o", "predictions.parquet")
+    _next("hilum", "predict", out / "run" / "bundle", out / "images", "-o", out / "again.parquet")
 
 
 @app.command("import", context_settings=_OPEN)
@@ -136,8 +136,9 @@ def train(
         "evaluate",
         folder / f"predictions_{tested}.parquet",
         folder / "studies.parquet",
+        "--images",
         "-o",
-        folder / "report-1000",
+        folder / "report-with-pictures",
     )
 
 
