@@ -11,7 +11,6 @@ __version__ = "0.1.0"
 _WHERE = {
     "HilumError": "hilum.errors",
     "cache": "hilum.data.cache",
-    "demo": "hilum.demo",
     "evaluate": "hilum.evaluation.evaluate",
     "import_studies": "hilum.sources",
     "load": "hilum.inference.predict",

@@ -94,13 +94,16 @@ def cache(
     tone: Annotated[
         Literal["as_is", "equalize_hist", "window"], typer.Option(help="The tone of the images.")
     ] = "as_is",
-    workers: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads; one per core by default.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Also compare every shard with its checksum.")] = False,
 ) -> None:
     """Decode every image once into memory-mapped shards; go on where an interrupted run stopped."""
     from hilum.data.cache import cache as build
     from hilum.progress import shown
 
     images = build(studies, output, size=size, fit=fit, tone=tone, workers=workers, progress=shown)
+    if verify:
+        images.verify()
     _unreadable(images.unreadable)
     print(f"{len(images.image_ids):,} images of {size} x {size} px in {output}")
     _next("hilum", "train", "nih_quick", f"studies={studies}", f"cache.folder={output}", f"cache.size={size}")

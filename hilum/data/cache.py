@@ -34,23 +34,8 @@ _SHARD_BYTES = 1 << 28
 _SHARD_IMAGES = 4096
 
 
-def cache(
-    studies: str | Path | pl.DataFrame,
-    folder: str | Path,
-    *,
-    size: int,
-    fit: Fit = "pad",
-    tone: Tone = "as_is",
-    workers: int | None = None,
-    progress: Progress = silent,
-) -> Cache:
-    """Decode the images of a study table (a frame or the path of its parquet file) into a cache: see `build_cache`."""
-    table = studies if isinstance(studies, pl.DataFrame) else read_studies(studies)
-    return build_cache(table, folder, size=size, fit=fit, tone=tone, workers=workers, progress=progress)
-
-
 def build_cache(
-    studies: pl.DataFrame,
+    studies: str | Path | pl.DataFrame,
     folder: str | Path,
     *,
     size: int,
@@ -61,12 +46,15 @@ def build_cache(
 ) -> Cache:
     """Decode every image of a study table that the cache in `folder` does not hold yet; the cache comes back open.
 
-    studies: needs image_id and path. Images are decoded anew where their file's size or time of change is another than
-    it was; a file that has gone since it was cached keeps its image. Unreadable files are listed in `.unreadable` and
-    tried again once they change. A build that is killed loses the shard it was filling, no more.
-    Raises InputError where the folder holds a cache of another pixel spec or cannot be written, MachineError where a
-    decoding process dies or the disk is full.
+    studies: a study table, or the path of one; image_id and path are needed. Images are decoded anew where their file's
+    size or time of change is another than it was; a file that has gone since it was cached keeps its image. Unreadable
+    files are listed in `.unreadable` and tried again once they change. A build that is killed loses the shard it was
+    filling, no more.
+    Raises InputError where the folder holds a cache of another pixel spec or cannot be written, MachineError where the
+    disk is full.
     """
+    if not isinstance(studies, pl.DataFrame):
+        studies = read_studies(studies)
     spec = PixelSpec(size=size, fit=fit, tone=tone)
     place = Path(folder)
     held = _check_spec(place, spec)
@@ -81,6 +69,9 @@ def build_cache(
         _drop_lost(place, before)
         _fill(_todo(studies, before), before, place, spec, workers, progress)
     return Cache(place, spec)
+
+
+cache = build_cache  # the verb's name
 
 
 def open_cache(folder: str | Path) -> Cache:

@@ -105,6 +105,11 @@ class Cache:
             out[place] = pixels[row - self._starts[number]]
         return out
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of decoded pixels on disk."""
+        return self._starts[-1] * self.spec.size**2
+
     def verify(self) -> None:
         """Read every shard and compare its checksum. Raises InputError naming the shards that are damaged."""
         bad = [path for path in self._shards if _checksum(path) != _stated(path)]

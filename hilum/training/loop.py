@@ -90,6 +90,7 @@ class StageLoop:
             self._restore()
         while not self.at.finished:
             self._epoch()
+        self.fabric.barrier()  # the first process writes, all read
         _, groups = load_checkpoint(self._best)
         self.model.load_state_dict(groups["model"])
         return self.at.rows
@@ -135,6 +136,8 @@ class StageLoop:
             self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=self.spec.clip, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.fabric.world_size > 1:
+            total = float(self.fabric.all_reduce(total, reduce_op="mean"))  # type: ignore[arg-type]
         if self.average:
             self.average.update(self.model, done)
         return total

@@ -19,7 +19,7 @@ def choose_precision(wish: str, device: torch.device) -> tuple[str, str]:
             return "bf16-mixed", f"compute capability {major}.{minor} multiplies bf16 in hardware"
         return "32-true", f"compute capability {major}.{minor} has no bf16 units"
     if device.type == "cpu":
-        if torch.cpu._is_amx_tile_supported():
+        if getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)():  # not public in every version of torch
             return "bf16-mixed", "the processor multiplies bf16 in hardware (AMX)"
         return "32-true", "without AMX a processor is no faster in bf16"
     return "32-true", f"bf16 is not dependable on {device.type}"

@@ -1,5 +1,6 @@
 """A whole run: recipe in, run folder out."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from hilum.training.run_folder import RunFolder, fresh_run_folder
 from hilum.training.stage import train_stage
 
 Say = Callable[[str], None]
+_VERIFIED = 2 << 30  # bytes of cache that are checked against their checksums before a run: a second or two
+RANK = int(os.environ.get("RANK", "0"))  # set by torchrun; only the first process writes
 
 
 def train(
@@ -36,32 +39,47 @@ def train(
     recipe: a path or a bare name (with resume it may be None: the run's own recipe counts). run: by default runs/NAME.
     say: takes one line at a time on what is being done. Never overwrites a run; `resume` goes on with one.
     """
-    if resume:
-        if run is None:
-            raise InputError("the run to go on with is not named", do="name its folder with --run")
-        folder = RunFolder(run)
-        plan = folder.resume()
-        if recipe is not None and with_absolute_paths(load_recipe(recipe, overrides)) != plan:
-            advice = "resume it without naming a recipe, or start a new run"
-            raise InputError("this recipe is not the one the run began with", where=folder.path, do=advice)
-        check_recipe(plan)
-    else:
-        if recipe is None:
-            raise InputError("no recipe is named", do="see `hilum recipes`")
-        folder = RunFolder(run or fresh_run_folder(Path(recipe).stem))
-        plan = with_absolute_paths(load_recipe(recipe, overrides))
-        check_recipe(plan)
-        folder.begin(plan, split_studies(plan))
+    folder, plan = _begin(recipe, overrides, run, resume)
+    if RANK:
+        say, progress = (lambda line: None), silent
     say(f"run       {folder.path}")
     material = _material(folder, plan, progress, say)
     rows: list[Row] = []
     models: dict[str, Classifier] = {}
     for stage in plan.stages:
         models[stage.name] = train_stage(stage, plan, material, folder, models, rows, progress=progress, say=say)
+    if RANK:
+        return folder.path
     last = plan.stages[-1]
     bundle = save_bundle(last, plan, material, folder, models[last.name], progress=progress)
     predict_and_report(bundle, last, material, folder, models[last.name], progress=progress)
     return folder.path
+
+
+def _begin(
+    recipe: str | Path | None, overrides: Sequence[str], run: str | Path | None, resume: bool
+) -> tuple[RunFolder, Recipe]:
+    """The folder and the recipe: of a run to go on with, of a new one, or of the one the first process begins."""
+    if run is None and (resume or RANK or "RANK" in os.environ):
+        raise InputError("the run's folder is not named", do="name it with --run")
+    if resume:
+        folder = RunFolder(str(run))
+        plan = folder.resume()
+        if recipe is not None and with_absolute_paths(load_recipe(recipe, overrides)) != plan:
+            advice = "resume it without naming a recipe, or start a new run"
+            raise InputError("this recipe is not the one the run began with", where=folder.path, do=advice)
+        check_recipe(plan)
+        return folder, plan
+    if RANK:
+        folder = RunFolder(str(run))
+        return folder, folder.join()
+    if recipe is None:
+        raise InputError("no recipe is named", do="see `hilum recipes`")
+    folder = RunFolder(run or fresh_run_folder(Path(recipe).stem))
+    plan = with_absolute_paths(load_recipe(recipe, overrides))
+    check_recipe(plan)
+    folder.begin(plan, split_studies(plan))
+    return folder, plan
 
 
 def _material(folder: RunFolder, recipe: Recipe, progress: Progress, say: Say) -> Material:
@@ -73,6 +91,8 @@ def _material(folder: RunFolder, recipe: Recipe, progress: Progress, say: Say) -
         raise InputError(f"the study table has no finding {absent[0]!r}", where=recipe.studies[0], do=advice)
     spec = recipe.cache
     images = build_cache(table, spec.folder, size=spec.size, fit=spec.fit, tone=spec.tone, progress=progress)
+    if images.bytes <= _VERIFIED:
+        images.verify()
     say(f"images    {table.height:,} at {spec.size} px in {spec.folder}")
     unread = images.unreadable.filter(pl.col("image_id").is_in(table["image_id"].implode()))
     if unread.height:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import platform
+import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from hilum import __version__
 from hilum.atomic import ensure_folder, write_text
-from hilum.errors import InputError
+from hilum.errors import InputError, MachineError
 from hilum.recipe import Recipe, load_recipe
 from hilum.tables import write_studies
 from hilum.training.curves import Row, draw_curves
@@ -41,6 +42,15 @@ class RunFolder:
         ensure_folder(self.path)
         write_studies(studies.table, self.studies, label_level=studies.level, note=studies.note)
         write_text(self.recipe, recipe.to_yaml())  # last: a folder with a recipe is a run that can be resumed
+
+    def join(self, patience: float = 600.0) -> Recipe:
+        """The recipe of the run that the first of several processes is about to begin in this folder."""
+        deadline = time.monotonic() + patience
+        while not self.recipe.is_file():
+            if time.monotonic() > deadline:
+                raise MachineError("the first process did not begin the run", where=self.path, do="look at its message")
+            time.sleep(0.05)
+        return load_recipe(self.recipe)
 
     def resume(self) -> Recipe:
         """The recipe of the run that is to go on. Raises InputError where there is none."""

@@ -1,5 +1,6 @@
 """One stage of a run: its model built and given its first weights, its loss and augmentation chosen, its loop run."""
 
+import os
 from collections.abc import Callable, Mapping
 
 import torch
@@ -41,7 +42,8 @@ def train_stage(
     train, valid = material.part("train", stage), material.part("valid", stage)
     device = pick_device(stage.train.device)
     precision, why = choose_precision(stage.train.precision, device)
-    fabric = Fabric(accelerator=device.type, devices=stage.train.devices, precision=precision)  # type: ignore[arg-type]
+    nodes = int(os.environ.get("GROUP_WORLD_SIZE", "1"))  # set by torchrun
+    fabric = Fabric(accelerator=device.type, devices=stage.train.devices, num_nodes=nodes, precision=precision)  # type: ignore[arg-type]
     fabric.launch()
     with torch.random.fork_rng([]):  # the random start is the seed's, and the world's generator stays where it was
         torch.manual_seed(number_from(stage.train.seed, 0))
@@ -54,8 +56,8 @@ def train_stage(
     say(f"model     {parts}: {parameters:,} parameters{', frozen: ' + ', '.join(stage.freeze) if stage.freeze else ''}")
     say(f"stage     {stage.name}: {len(train):,} {stage.train.level} samples of {len(set(train.patients)):,} patients")
     say(f"          validated on {len(valid):,} studies of {len(set(valid.patients)):,} other patients")
-    folder.write_manifest(
-        {
+    if fabric.is_global_zero:
+        facts = {
             "stage": stage.name,
             "device": str(device),
             "precision": precision,
@@ -66,8 +68,9 @@ def train_stage(
             "valid": {"studies": len(valid), "patients": len(set(valid.patients))},
             "without_images": train.without_images + valid.without_images,
         }
-    )
-    trackers = [choose("tracker", TRACKERS, name)(folder.path, stage.name) for name in recipe.trackers]
+        folder.write_manifest(facts)
+    names = recipe.trackers if fabric.is_global_zero else []
+    trackers = [choose("tracker", TRACKERS, name)(folder.path, stage.name) for name in names]
     before = list(rows)
 
     def on_row(own: list[Row]) -> None:

@@ -215,3 +215,17 @@ def test_killed_at_random_moments_ends_bit_for_bit_the_same(data, tmp_path, kill
     left = [path for path in (tmp_path / "killed").rglob(".*") if path.is_file() and path.suffix == ".safetensors"]
     assert len(left) <= killed, "at most one half-written file per kill, under a hidden name, may be left"
     assert torch.get_num_threads() == one_thread
+
+
+def test_two_processes_train_one_run(data, tmp_path):
+    """Under torchrun each takes half of every batch; one folder comes out, and a model that predicts."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--", "hilum.cli",
+               "train", "demo", *options(data, "train.devices=2"), "--run", str(tmp_path / "run")]  # fmt: skip
+    done = subprocess.run(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    log = pl.read_csv(tmp_path / "run" / "log.csv")
+    single = train("demo", options(data), run=tmp_path / "single")
+    assert log["step"].to_list() == [step // 2 for step in pl.read_csv(single / "log.csv")["step"].to_list()]
+    assert read_predictions(tmp_path / "run" / "predictions_test.parquet").table.height > 0
