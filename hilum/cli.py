@@ -98,15 +98,18 @@ def cache(
     verify: Annotated[bool, typer.Option("--verify", help="Also compare every shard with its checksum.")] = False,
 ) -> None:
     """Decode every image once into memory-mapped shards; go on where an interrupted run stopped."""
-    from hilum.data.cache import cache as build
+    from hilum.data.cache import build_cache
     from hilum.progress import shown
+    from hilum.tables import read_studies
 
-    images = build(studies, output, size=size, fit=fit, tone=tone, workers=workers, progress=shown)
+    table = read_studies(studies)
+    images = build_cache(table, output, size=size, fit=fit, tone=tone, workers=workers, progress=shown)
     if verify:
         images.verify()
     _unreadable(images.unreadable)
     print(f"{len(images.image_ids):,} images of {size} x {size} px in {output}")
-    _next("hilum", "train", "nih_quick", f"studies={studies}", f"cache.folder={output}", f"cache.size={size}")
+    recipe = ["nih_quick"] if set(table["source"]) == {"nih"} else ["demo", "findings=null"]
+    _next("hilum", "train", *recipe, f"studies={studies}", f"cache.folder={output}", f"cache.size={size}")
 
 
 @app.command()
