@@ -19,6 +19,8 @@ from hilum.training.checkpoint import load_checkpoint
 from hilum.training.inputs import Material, without_folders
 from hilum.training.run_folder import RunFolder
 
+CHOSEN_ON = "Validation studies: the epoch and the thresholds were chosen on them, so this is no test result."
+
 
 def save_bundle(
     stage: Stage,
@@ -75,7 +77,8 @@ def predict_and_report(
         logits = torch_logits(model, samples, device=_device(model), progress=progress, label=f"Predicting {split}")
         table = probabilities(logits, samples, material.table, material.findings)
         judged = folder.predictions(split)
-        write_predictions(as_predictions(table, bundle, "study", material.note), judged)
+        notes = [material.note, CHOSEN_ON if split == "valid" else None]
+        write_predictions(as_predictions(table, bundle, "study", " ".join(filter(None, notes)) or None), judged)
     if judged:
         evaluate([judged], folder.studies, folder.report, progress=progress)
 

@@ -78,17 +78,18 @@ class RunFolder:
         write_text(self.path / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         draw_curves(rows, self.path / "curves.png")
 
-    def write_manifest(self, facts: dict[str, Any]) -> None:
-        """Write what the run was made with: versions, device, precision and why, data and counts."""
-        packages = {name: version(name) for name in ("torch", "timm", "lightning-fabric", "numpy", "polars")}
+    def write_manifest(self, stage: str, facts: dict[str, Any]) -> None:
+        """Write what a stage was made with: device, precision and why, data and counts; and with which versions."""
+        before = json.loads(self.manifest.read_text(encoding="utf-8")) if self.manifest.is_file() else {}
         made = {
             "hilum": __version__,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "python": platform.python_version(),
             "machine": f"{platform.system()} {platform.machine()}",
-            "packages": packages,
+            "packages": {name: version(name) for name in ("torch", "timm", "lightning-fabric", "numpy", "polars")},
+            "stages": {**before.get("stages", {}), stage: facts},
         }
-        write_text(self.manifest, json.dumps(made | facts, indent=2) + "\n")
+        write_text(self.manifest, json.dumps(made, indent=2) + "\n")
 
 
 def fresh_run_folder(recipe_name: str, base: Path = Path("runs")) -> Path:

@@ -58,7 +58,6 @@ def train_stage(
     say(f"          validated on {len(valid):,} studies of {len(set(valid.patients)):,} other patients")
     if fabric.is_global_zero:
         facts = {
-            "stage": stage.name,
             "device": str(device),
             "precision": precision,
             "precision_reason": why,
@@ -68,7 +67,7 @@ def train_stage(
             "valid": {"studies": len(valid), "patients": len(set(valid.patients))},
             "without_images": train.without_images + valid.without_images,
         }
-        folder.write_manifest(facts)
+        folder.write_manifest(stage.name, facts)
     names = recipe.trackers if fabric.is_global_zero else []
     trackers = [choose("tracker", TRACKERS, name)(folder.path, stage.name) for name in names]
     before = list(rows)

@@ -61,7 +61,7 @@ def test_the_run_folder_is_whole(run):
         "best.safetensors",
     }
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["precision_reason"]
+    assert manifest["stages"]["main"]["precision_reason"]
     assert any(line.startswith("device") and ":" in line for line in said)
     assert len((folder / "log.csv").read_text().splitlines()) == 3
     assert cv2.imread(str(folder / "curves.png")) is not None
@@ -87,6 +87,7 @@ def test_the_bundle_predicts_what_the_run_predicted(run, data, tmp_path):
     for name in FINDINGS:
         np.testing.assert_allclose(joined[name], joined[f"{name}_again"], atol=1e-5)
     assert own.note == "A test."
+    assert "no test result" in str(read_predictions(folder / "predictions_valid.parquet").note)
     assert own.known.keys() == own.positives.keys() == set(FINDINGS)
 
 
@@ -127,6 +128,7 @@ def test_two_stages_the_second_on_a_frozen_backbone(data, tmp_path):
         if key.startswith("model/backbone"):
             assert torch.equal(first[key], second[key]), key
     assert any(line.startswith("init") and "keys matched" in line for line in said)
+    assert set(json.loads((folder / "manifest.json").read_text())["stages"]) == {"single", "fusion"}
     assert load(folder / "bundle").bundle.architecture["head"]["name"] == "ml_decoder"
     again = train(
         "demo",
