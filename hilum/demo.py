@@ -26,7 +26,9 @@ def demo(
     """
     folder, started = Path(out), time.monotonic()
     if folder.exists() and any(folder.iterdir()):
-        raise InputError("this folder is not empty", where=folder, do="name another with --out, or delete it")
+        raise InputError(
+            "this folder is not empty", where=folder, do="name another with --out (make demo DEMO=...), or delete it"
+        )
     ensure_folder(folder)
     say(f"1. Drawing {STUDIES:,} phantom studies with known findings")
     studies, imported = import_studies("phantom", None, folder, studies=STUDIES, size=DRAWN_AT, progress=progress)

@@ -192,6 +192,7 @@ class Predictions:
     calibrated: whether the probabilities passed a calibration map.
     positives, known: training counts per finding, where the maker knew them (for tiers).
     thresholds: per finding, the probability chosen on validation, where there is one.
+    split:      the part of a run's own split that the rows are (valid, test); null where the maker did not hold them out.
     note:       a sentence on the data or the model that every report repeats (for example that the images are a phantom).
     """
 
@@ -202,6 +203,7 @@ class Predictions:
     positives: dict[str, int] = field(default_factory=dict)
     known: dict[str, int] = field(default_factory=dict)
     thresholds: dict[str, float] = field(default_factory=dict)
+    split: str | None = None
     note: str | None = None
 
     @property
@@ -240,6 +242,7 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
         "positives": predictions.positives,
         "known": predictions.known,
         "thresholds": predictions.thresholds,
+        "split": predictions.split,
         "note": predictions.note,
     }
     metadata = {"hilum": "predictions", "level": predictions.level, "facts": json.dumps(facts)}

@@ -167,8 +167,12 @@ def _rule(made: Sequence[Predictions], level: Level) -> str | None:
 
 
 def _doubts(parts: Sequence[Part], table: pl.DataFrame, labels: Labels, level: Level) -> list[str]:
-    """What the splits of the table say against the judgement, in sentences."""
-    if "split" not in table.columns:
+    """What the splits of the table say against the judgement, in sentences.
+
+    Predictions that a run made of its own held-out part answer to that run's split, not to the table's.
+    """
+    parts = [part for part in parts if part.predictions.split is None]
+    if "split" not in table.columns or not parts:
         return []
     judged = {study for part in parts for study in part.studies}
     marked = table.unique("study_id").with_columns(judged=pl.col("study_id").is_in(list(judged)))

@@ -29,6 +29,7 @@ def summary(metrics: dict[str, Any]) -> str:
     )
     if metrics["not_scored"]:
         lines.append(f"Not averaged, too few positive patients: {', '.join(metrics['not_scored'])}.")
+    lines += [f"Doubt: {doubt}" for doubt in metrics["doubts"]]
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -109,8 +109,10 @@ def predict(
     return model
 
 
-def as_predictions(table: pl.DataFrame, bundle: Bundle, level: Level, note: str | None) -> Predictions:
-    """A table of probabilities with the facts of the bundle that made it."""
+def as_predictions(
+    table: pl.DataFrame, bundle: Bundle, level: Level, note: str | None, split: str | None = None
+) -> Predictions:
+    """A table of probabilities with the facts of the bundle that made it; `split`: the part that was held out from it."""
     return Predictions(
         table=table,
         level=level,
@@ -118,6 +120,7 @@ def as_predictions(table: pl.DataFrame, bundle: Bundle, level: Level, note: str 
         positives=bundle.positives,
         known=bundle.known,
         thresholds={point.finding: point.threshold for point in bundle.operating_points},
+        split=split,
         note=note,
     )
 

@@ -78,7 +78,8 @@ def predict_and_report(
         table = probabilities(logits, samples, material.table, material.findings)
         judged = folder.predictions(split)
         notes = [material.note, CHOSEN_ON if split == "valid" else None]
-        write_predictions(as_predictions(table, bundle, "study", " ".join(filter(None, notes)) or None), judged)
+        note = " ".join(filter(None, notes)) or None
+        write_predictions(as_predictions(table, bundle, "study", note, split), judged)
     if judged:
         evaluate([judged], folder.studies, folder.report, progress=progress)
 

@@ -164,6 +164,8 @@ def test_doubts_about_splits(world: World) -> None:
     doubts = evaluate([fewer], world.folder / "spoilt.parquet", world.folder / "r", replicates=20)["doubts"]
     assert any("training studies" in doubt for doubt in doubts)
     assert any("have no prediction" in doubt for doubt in doubts)
+    held_out = world.predictions(table=world.scores.head(200), split="test")  # they answer to their run's own split
+    assert evaluate([held_out], world.folder / "spoilt.parquet", world.folder / "r", replicates=20)["doubts"] == []
 
 
 def test_too_few_replicates(world: World) -> None:
