@@ -218,6 +218,35 @@ def evaluate(
     print(f"\nReport: {output / 'report.html'}")
 
 
+@app.command()
+def compare(
+    predictions: Annotated[
+        list[str], typer.Argument(help="Two or more; A1.parquet,A2.parquet are runs of one recipe.")
+    ],
+    studies: Annotated[Path, typer.Option(help="The study table that all of them are judged against.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A comparison.json to write.")] = None,
+    level: Annotated[Level | None, typer.Option(help="What is judged; by default what the predictions are of.")] = None,
+    replicates: Annotated[int, typer.Option(help="Bootstrap replicates.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    tiers: Annotated[str, typer.Option(help="rule, or a published list.")] = "rule",
+    min_positives: Annotated[int, typer.Option(help="Positive patients a finding needs to be averaged.")] = 10,
+    common: Annotated[bool, typer.Option("--common", help="Compare on what all files share.")] = False,
+) -> None:
+    """Say which differences between predictions of the same studies are more than chance; all against the first."""
+    from hilum.evaluation.compare import compare as work
+    from hilum.evaluation.difference_lines import lines_of
+    from hilum.progress import shown
+
+    sides = [[word] if Path(word).exists() else [file for file in word.split(",") if file] for word in predictions]
+    comparison = work(
+        sides, studies, output=output, level=level, replicates=replicates, seed=seed, tiers=tiers,
+        min_positives=min_positives, common=common, progress=shown,
+    )  # fmt: skip
+    print(lines_of(comparison))
+    if output is not None:
+        print(f"\nComparison: {output}")
+
+
 def _options(words: list[str]) -> dict[str, Any]:
     """`--patient-column X` as {patient_column: X}; numbers become numbers, a bare flag becomes True."""
     options: dict[str, Any] = {}

@@ -68,7 +68,7 @@ def evaluate(
     joined = join([predictions] if isinstance(predictions, str | Path) else predictions, studies, level)
     folder = ensure_folder(output)  # before the slow part
     content = judge(joined, replicates, seed, tiers, min_positives, average_all, progress)
-    content["note"] = _notes(joined, studies)
+    content["note"] = notes(joined, studies)
     page = render(content, joined, images=images)
     write_text(folder / "metrics.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     write_text(folder / "report.html", page)
@@ -85,15 +85,15 @@ def judge(
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """The content of metrics.json; see `evaluate`."""
-    counts, counts_from = _training_counts(joined)
-    tier_of = _tiers(joined.findings, counts, tiers)
+    counts, counts_from = training_counts(joined)
+    tier_of = tiers_of(joined.findings, counts, tiers)
     thresholds = [_thresholds(part, joined.findings) for part in joined.parts]
     folds = [
         Fold(part.labels, part.scores, np.nan_to_num(chosen, nan=0.5), part.patients)
         for part, chosen in zip(joined.parts, thresholds)
     ]
     resampled = resample(folds, replicates=replicates, seed=seed, progress=progress)
-    holders = _positive_patients(joined)
+    holders = positive_patients(joined)
     scored = holders >= (1 if average_all else min_positives)
     findings = _per_finding(joined, folds, thresholds, resampled, counts, scored)
     for name, held, kept in zip(joined.findings, holders, scored):
@@ -132,8 +132,8 @@ def judge(
         "seed": seed,
         "versions": {"hilum": __version__, "numpy": np.__version__, "polars": pl.__version__, "python": platform.python_version()},
     }  # fmt: skip
-    plain: dict[str, Any] = _plain(content)
-    return plain
+    answer: dict[str, Any] = plain(content)
+    return answer
 
 
 def above_floor(content: dict[str, Any]) -> dict[str, bool | None]:
@@ -241,7 +241,7 @@ def _tier(names: Sequence[str], resampled: Resampled, floors: Values, chosen: np
     return group | {"floor": group.pop("map_floor")} if group["findings"] else None
 
 
-def _positive_patients(joined: Joined) -> np.ndarray:
+def positive_patients(joined: Joined) -> np.ndarray:
     """Patients with at least one positive entry per finding, over all folds, (F,)."""
     patients = np.concatenate([part.patients for part in joined.parts])
     labels = np.concatenate([part.labels for part in joined.parts])
@@ -253,7 +253,7 @@ def _thresholds(part: Part, findings: Sequence[str]) -> Values:
     return np.array([part.predictions.thresholds.get(name, math.nan) for name in findings], dtype=np.float64)
 
 
-def _training_counts(joined: Joined) -> tuple[dict[str, tuple[int, int]] | None, str | None]:
+def training_counts(joined: Joined) -> tuple[dict[str, tuple[int, int]] | None, str | None]:
     """(positives, known) among the training entries of each finding, and where they were found; None where nowhere."""
     made = [part.predictions for part in joined.parts]
     if all(name in one.positives and one.known.get(name, 0) for one in made for name in joined.findings):
@@ -270,7 +270,7 @@ def _training_counts(joined: Joined) -> tuple[dict[str, tuple[int, int]] | None,
     return None, None
 
 
-def _tiers(findings: Sequence[str], counts: dict[str, tuple[int, int]] | None, which: str) -> dict[str, str]:
+def tiers_of(findings: Sequence[str], counts: dict[str, tuple[int, int]] | None, which: str) -> dict[str, str]:
     if which != "rule":
         return tiers_by_list(which, findings)
     if counts is None:
@@ -278,18 +278,18 @@ def _tiers(findings: Sequence[str], counts: dict[str, tuple[int, int]] | None, w
     return tiers_by_rule({name: one[0] for name, one in counts.items()}, {name: one[1] for name, one in counts.items()})
 
 
-def _notes(joined: Joined, studies: str | Path) -> list[str]:
+def notes(joined: Joined, studies: str | Path) -> list[str]:
     """Sentences on data and models that every report repeats, each once."""
     said = [studies_metadata(studies).get("note"), *(part.predictions.note for part in joined.parts)]
     return list(dict.fromkeys(note for note in said if note))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The value with numpy numbers as Python's and NaN as None, all the way down."""
     if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
