@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "HilumError": "hilum.errors",
     "cache": "hilum.data.cache",
+    "calibrate": "hilum.inference.calibrate",
     "compare": "hilum.evaluation.compare",
     "evaluate": "hilum.evaluation.evaluate",
     "import_studies": "hilum.sources",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -71,12 +72,29 @@ def write_bundle(
         (temporary / "recipe.yaml").write_text(recipe, encoding="utf-8")
         (temporary / "card.md").write_text(card, encoding="utf-8")
         bundle.identity = _identity(_sha256(temporary / WEIGHTS), bundle)
-        facts = {key: value for key, value in asdict(bundle).items() if key not in ("folder", "operating_points")}
-        facts["files"] = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
-        facts["seal"] = _seal(facts)
-        (temporary / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        _write_facts(bundle, temporary)
     bundle.folder = target
     return bundle
+
+
+def replace_operating_points(bundle: Bundle, points: list[OperatingPoint]) -> Bundle:
+    """Put other operating points into a bundle on disk, whole or not at all. Its identity, which decides logits, stays."""
+    source = bundle.weights_file.parent
+    with atomic_folder(source) as temporary:
+        for file in source.iterdir():
+            if file.name not in (FACTS, "operating_points.csv"):
+                shutil.copy2(file, temporary / file.name)
+        write_operating_points(points, temporary / "operating_points.csv")
+        bundle.operating_points = points
+        _write_facts(bundle, temporary)
+    return bundle
+
+
+def _write_facts(bundle: Bundle, folder: Path) -> None:
+    facts = {key: value for key, value in asdict(bundle).items() if key not in ("folder", "operating_points")}
+    facts["files"] = {file.name: _sha256(file) for file in sorted(folder.iterdir()) if file.name != FACTS}
+    facts["seal"] = _seal(facts)
+    (folder / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_bundle(folder: str | Path, *, expect: str | None = None) -> Bundle:

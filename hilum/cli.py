@@ -60,7 +60,7 @@ def demo(out: Annotated[Path, typer.Option(help="Folder to make.")] = Path("demo
 @app.command("import", context_settings=_OPEN)
 def import_(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(help="nih, folder or phantom.")],
+    source: Annotated[str, typer.Argument(help="nih, mimic, folder or phantom.")],
     root: Annotated[Path | None, typer.Argument(help="Where the data lies (phantom: none).")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="A folder, or a .parquet file.")] = Path(
         "studies.parquet"
@@ -245,6 +245,31 @@ def compare(
     print(lines_of(comparison))
     if output is not None:
         print(f"\nComparison: {output}")
+
+
+@app.command()
+def calibrate(
+    bundle: Annotated[Path, typer.Argument(help="A bundle folder; its operating points are replaced.")],
+    studies: Annotated[Path, typer.Argument(help="A study table the model was not trained on.")],
+    cache: Annotated[Path, typer.Option(help="A cache folder to use and keep.")] = Path("cache"),
+    sensitivity: Annotated[float | None, typer.Option(help="Wanted sensitivity; by default best F1.")] = None,
+    split: Annotated[str, typer.Option(help="Rows to use, where the table is split; all = every row.")] = "valid",
+    seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+) -> None:
+    """Give a bundle calibrated probabilities and a threshold per finding."""
+    from hilum.inference.calibrate import calibrate as work
+    from hilum.progress import shown
+
+    chosen = None if split == "all" else split
+    done = work(
+        bundle, studies, cache=cache, sensitivity=sensitivity, split=chosen, seed=seed, device=device, progress=shown
+    )
+    print(f"{done.studies:,} studies, cross-fitted over patients; pull towards the common map {done.strength:g}")
+    for name, (before, after) in (("calibration error", done.ece), ("log loss", done.log_loss), ("F1", done.f1)):
+        print(f"mean {name:<18} {before:.4f} before, {after:.4f} after")
+    print(f"Operating points: {bundle / 'operating_points.csv'}")
+    _next("hilum", "predict", bundle, "STUDIES.parquet", "-o", "calibrated.parquet")
 
 
 def _options(words: list[str]) -> dict[str, Any]:

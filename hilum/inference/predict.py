@@ -16,6 +16,7 @@ from hilum.errors import InputError
 from hilum.inference.engines import pick_device, torch_logits
 from hilum.models.classifier import Classifier, rebuild_classifier
 from hilum.models.weights import load_weights
+from hilum.operating_points import calibrated_logits, is_calibrated
 from hilum.progress import Progress, silent
 from hilum.tables import Level, Predictions, read_studies, studies_metadata, write_predictions
 
@@ -73,7 +74,8 @@ class Model:
         """The same from images that are decoded already."""
         samples = Studies(table, images, [], views=self.bundle.views, level=level)
         logits = torch_logits(self.classifier, samples, batch_size=batch_size, device=self.device, progress=progress)
-        return probabilities(logits, samples, table, self.findings)
+        mapped = calibrated_logits(logits, self.findings, self.bundle.operating_points)
+        return probabilities(mapped, samples, table, self.findings)
 
 
 def load(bundle: str | Path, *, device: str = "auto", expect: str | None = None, allow_partial: bool = False) -> Model:
@@ -117,6 +119,7 @@ def as_predictions(
         table=table,
         level=level,
         bundle=bundle.identity,
+        calibrated=is_calibrated(bundle.operating_points),
         positives=bundle.positives,
         known=bundle.known,
         thresholds={point.finding: point.threshold for point in bundle.operating_points},

@@ -20,7 +20,7 @@ Research software, not for clinical use.{f" {bundle.note}" if bundle.note else "
 - Backbone `{parts["backbone"]["name"]}`, fusion `{parts["fusion"]["name"]}`, head `{parts["head"]["name"]}`
 - Trained on: {", ".join(bundle.sources)}; seed {seed}
 - On validation patients, at the chosen epoch: {values}. The epoch was chosen by these values: they are no test result.
-- Probabilities are the plain logistic of the logits, not calibrated. Thresholds in `operating_points.csv` were chosen on validation patients.
+- Probabilities are the plain logistic of the logits until `hilum calibrate` puts maps into `operating_points.csv`. Thresholds in `operating_points.csv` were chosen on validation patients.
 - Licence of the weights: {bundle.licence or "not stated"}
 
 | finding | positive in training | labelled in training | prevalence |
