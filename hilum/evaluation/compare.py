@@ -28,7 +28,7 @@ from hilum.tables import Level
 
 MEASURES = {"map": "ap", "auroc": "auroc"}  # key in the comparison: key of a resampled measure
 ROWS = ("all", *TIERS)
-FEW_RUNS = 5  # below it, docs/how-to/compare.md shows by how much the intervals are too narrow
+FEW_RUNS = 5  # below it the scatter of runs is hardly known; docs/how-to/compare.md shows what that does
 ESTIMAND = (
     "The intervals are about the expected difference on a test set of this size from the same source, "
     "patients drawn alike for both sides."
@@ -219,7 +219,11 @@ def about_runs(runs: dict[str, int]) -> str:
         return told + "One run a side leaves training's randomness out: another seed may give another answer."
     if single:
         return told + f"With one run of {' and of '.join(single)} the intervals leave training's randomness out there."
-    few = f"; with fewer than {FEW_RUNS} runs they are still too narrow for it" if min(runs.values()) < FEW_RUNS else ""
+    few = (
+        f"; with fewer than {FEW_RUNS} runs they may still be too narrow for it"
+        if min(runs.values()) < FEW_RUNS
+        else ""
+    )
     return told + f"The intervals hold the draw of patients and the randomness of training{few}."
 
 

@@ -58,4 +58,4 @@ def _remarks(comparison: dict[str, Any]) -> list[str]:
         remarks.append(f"Not averaged, too few positive patients: {', '.join(comparison['not_scored'])}.")
     if not comparison["patients_known"]:
         remarks.append("Patients are unknown: every study counts as a patient of its own.")
-    return [*remarks, *comparison["doubts"], *comparison["note"]]
+    return [*remarks, *(f"Doubt: {doubt}" for doubt in comparison["doubts"]), *comparison["note"]]

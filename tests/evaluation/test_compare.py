@@ -206,3 +206,14 @@ def test_verb(world: World) -> None:
     assert "corrected for 6 tests" in result.output  # two pairs x (all, head, medium)
     assert "100 replicates cannot tell the smallest of 6 tests" in result.output
     assert len(json.loads((world.folder / "c.json").read_text())["pairs"]) == 2
+
+
+def test_the_page_shows_the_measured_false_alarms() -> None:
+    root = Path(__file__).parents[2]
+    measured = json.loads((root / "bench/results/comparison.json").read_text())
+    assert measured["ours"] <= 0.10
+    shown = [line for line in (root / "docs/how-to/compare.md").read_text().splitlines() if line.startswith("| ")][1:]
+    assert shown == [
+        f"| {'scatter' if row['scatter'] else 'alike'} | {row['runs']} | {100 * row['map']:.1f} % |"
+        for row in measured["rows"]
+    ]
