@@ -13,6 +13,7 @@ from hilum.errors import InputError
 from hilum.progress import Progress, silent
 from hilum.sources.folder import import_folder
 from hilum.sources.imported import Imported
+from hilum.sources.mimic import import_mimic
 from hilum.sources.nih import import_nih
 from hilum.sources.phantom import import_phantom
 from hilum.tables import write_studies
@@ -20,6 +21,7 @@ from hilum.tables import write_studies
 # Each takes the folder first; its own options are its keyword-only parameters.
 SOURCES: dict[str, Callable[..., Imported]] = {
     "folder": import_folder,
+    "mimic": import_mimic,
     "nih": import_nih,
     "phantom": import_phantom,
 }
