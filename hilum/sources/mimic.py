@@ -136,7 +136,7 @@ def _of_studies(
     unlabelled = listed.join(labels, on="study_id", how="anti")["study_id"].n_unique()
     listed = listed.join(labels, on="study_id", how="left", maintain_order="left")
     notes = [f"{unlabelled:,} listed studies have no row in {file.name}: not labelled."] if unlabelled else []
-    notes.append(f"Blank labels (not mentioned) are {'absent' if blank == 'zero' else 'not labelled'}.")
+    notes.append(f"Blank labels (not mentioned) count as {'absent' if blank == 'zero' else 'not labelled'}.")
     if split is None:
         return listed, [*notes, "There is no split csv: no split column."]
     table = text_table(file_content(split), split)

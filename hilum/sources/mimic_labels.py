@@ -104,7 +104,9 @@ def choose_labels(tables: list[Path], root: Path, labels: Path | None, task: int
         kinds = [f"CXR-LT 2024 task {task}"] if task is not None else list(KINDS)
         names = "; ".join(f"{kind}: {', '.join(KINDS[kind])}" for kind in kinds)
         raise InputError(
-            "there are no label files here", where=where, do=f"name their folder with --labels; they are called {names}"
+            f"there are no label files{f' of {kinds[0]}' if task is not None else ''} here",
+            where=where,
+            do=f"name their folder with --labels; they are called {names}",
         )
     if len(found) > 1:
         choices = "; ".join(f"{_choice(each)} for {each.kind}" for each in found)

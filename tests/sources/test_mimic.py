@@ -273,7 +273,7 @@ def test_what_is_missing_is_said(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"there are no label files here.*CXR-LT 2023: train\.csv"):
         import_mimic(root)
     official(root)
-    with pytest.raises(InputError, match=r"no label files here.*task2\.csv"):
+    with pytest.raises(InputError, match=r"no label files of CXR-LT 2024 task 2 here.*task2\.csv"):
         import_mimic(root, task=2)
     (root / METADATA).unlink()
     with pytest.raises(InputError, match=r"CheXpert labels name no images.*metadata\.csv"):
