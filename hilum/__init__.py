@@ -12,6 +12,7 @@ _WHERE = {
     "HilumError": "hilum.errors",
     "cache": "hilum.data.cache",
     "calibrate": "hilum.inference.calibrate",
+    "check": "hilum.data.check",
     "compare": "hilum.evaluation.compare",
     "evaluate": "hilum.evaluation.evaluate",
     "import_studies": "hilum.sources",

@@ -113,6 +113,28 @@ def cache(
 
 
 @app.command()
+def check(
+    studies: Annotated[Path, typer.Argument(help="A study table.")],
+    cache: Annotated[Path | None, typer.Option(help="A cache folder to take pixels from.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for check.html.")] = None,
+) -> None:
+    """Count what a study table holds and list its faults; exit code 2 if it has any."""
+    from hilum.data.check import check as work
+    from hilum.data.check_text import check_text
+    from hilum.progress import shown
+
+    report = work(studies, cache=cache, progress=shown)
+    print(check_text(report))
+    if output is not None:
+        from hilum.data.check_page import write_page
+
+        print(f"\nPage: {write_page(report, output, title=studies.name)}")
+    if report.faults:
+        raise typer.Exit(2)
+    _next("hilum", "cache", studies, "--size", 224, "-o", "cache")
+
+
+@app.command()
 def recipes() -> None:
     """Every recipe of the package, one line each."""
     from hilum.recipe import recipe_names
