@@ -56,9 +56,10 @@ def _heat(report: Report) -> dict[str, Any]:
     names = report.tables["findings"].filter(pl.col("positive") > 0)["finding"].to_list()[:_MAP]
     place = {name: i for i, name in enumerate(names)}
     cells = []
-    for one, other, studies, _, lift in report.tables["pairs"].iter_rows():
+    for one, other, studies, expected, lift in report.tables["pairs"].iter_rows():
         if one in place and other in place and lift is not None:
-            strength = min(1.0, abs(math.log2(lift)) / 3) if lift else 1.0  # full at 8 times or an eighth of chance
+            steps = math.log2((studies + 1) / (expected + 1))  # drawn to 0 where little is expected
+            strength = min(1.0, abs(steps) / 3)  # full at 8 times or an eighth of chance
             kind, says = ("more" if lift >= 1 else "less"), f"{one} + {other}: {studies:,} studies, {lift:.2f} x chance"
             for x, y in ((place[one], place[other]), (place[other], place[one])):
                 cells.append((x, y, round(strength, 3), kind, says))
