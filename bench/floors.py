@@ -25,6 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 from hilum.data.cache import build_cache
 from hilum.data.splits import hold_out
+from hilum.errors import InputError
 from hilum.evaluation.evaluate import evaluate
 from hilum.tables import VIEWS, Predictions, finding_names, labels_of, read_studies, write_predictions
 
@@ -52,6 +53,10 @@ def thumbnails(table: pl.DataFrame, cache: Path) -> np.ndarray:
     """(studies, 2 * 256): the mean 16 x 16 picture of a study's frontal, then of its lateral images; zeros where none."""
     images = build_cache(table, cache, size=SIDE)
     rows = images.rows(table["image_id"].to_list())
+    if (rows < 0).all():
+        raise InputError(
+            "none of its images can be read", where=table["path"][0], do="check the paths with `hilum check`"
+        )
     pixels = np.zeros((table.height, SIDE * SIDE))
     pixels[rows >= 0] = images.images(rows[rows >= 0]).reshape(-1, SIDE * SIDE) / 255
     study = {name: number for number, name in enumerate(table["study_id"].unique(maintain_order=True))}
