@@ -39,7 +39,7 @@ class MachineError(HilumError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """' Did you mean X?' helper: "did you mean 'gamma_neg'? It takes: ...", for the `do` of an error."""
+    """What to do about a name that is not known: "did you mean 'gamma_neg'? Known: ..." where one is near, else all of them."""
     options = list(known)
     folded = {option.casefold(): option for option in options}
     close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
