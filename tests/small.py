@@ -1,9 +1,13 @@
 """Small studies for tests: a table, and images in memory."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import cv2
 import numpy as np
 import polars as pl
+
+from hilum.tables import write_studies
 
 FINDINGS = ("Edema", "Mass", "Hernia")
 
@@ -50,3 +54,13 @@ def small_studies(
             pl.when(pl.col("study_id").is_in(gone)).then(None).otherwise(pl.col(name)).alias(name)
         )
     return table, InMemory(pixels)
+
+
+def write_small_studies(folder: Path, patients: int, note: str | None = None) -> Path:
+    """The same as PNG files and a study table on disk."""
+    table, images = small_studies(patients=patients)
+    for name, place in images.place.items():
+        cv2.imwrite(str(folder / f"{name}.png"), images.pixels[place])
+    paths = [str(folder / f"{name}.png") for name in table["image_id"]]
+    write_studies(table.with_columns(path=pl.Series(paths)), folder / "studies.parquet", label_level="study", note=note)
+    return folder / "studies.parquet"

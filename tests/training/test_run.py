@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 
 from hilum.errors import InputError
 from hilum.inference.predict import load, predict
-from hilum.tables import read_predictions, read_studies, write_studies
+from hilum.tables import read_predictions, read_studies
 from hilum.training.run import train
-from tests.small import FINDINGS, small_studies
+from tests.small import FINDINGS, write_small_studies
 
 QUICK = ["findings=null", "cache.size=32", "train.epochs=2", "train.batch_size=16", "model.backbone.name=test_resnet",
          "train.ema=0.5", "split.valid=0.25", "split.test=0.25"]  # fmt: skip
@@ -29,13 +29,7 @@ QUICK = ["findings=null", "cache.size=32", "train.epochs=2", "train.batch_size=1
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    table, images = small_studies(patients=40)
-    for name, place in images.place.items():
-        cv2.imwrite(str(folder / f"{name}.png"), images.pixels[place])
-    paths = [str(folder / f"{name}.png") for name in table["image_id"]]
-    write_studies(
-        table.with_columns(path=pl.Series(paths)), folder / "studies.parquet", label_level="study", note="A test."
-    )
+    write_small_studies(folder, patients=40, note="A test.")
     return folder
 
 
