@@ -8,20 +8,14 @@ findings at once. Both sides draw their trainings from one recipe, so every diff
 """
 
 import argparse
-import json
-import os
-import platform
-import subprocess
 from concurrent.futures import ProcessPoolExecutor
-from datetime import date
 from functools import partial
-from pathlib import Path
 
 import numpy as np
+from result import save
 
 from hilum.evaluation.compare import macro_difference, over_runs
 
-RESULT = Path(__file__).parent / "results" / "comparison.json"
 PREVALENCE = np.array([0.30, 0.30, 0.12, 0.12, 0.06, 0.06])  # of patients
 PATIENTS = 200
 SETTINGS = ((0.0, 1), (0.0, 3), (0.15, 1), (0.15, 2), (0.15, 3), (0.15, 5))  # scatter of trainings, runs a side
@@ -70,17 +64,11 @@ def main() -> None:
         "peer: one run a side where trainings scatter",
         "ratio": None,
         "goal": "<= 0.10",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "date": date.today().isoformat(),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-        ).stdout.strip(),
         "command": "python bench/comparison.py",
         "rows": rows,
     }
     if not options.quick:
-        RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(json.dumps(result, indent=2) + "\n")
+        save(result)
 
 
 if __name__ == "__main__":

@@ -9,21 +9,15 @@ over many independent test sets; the macro set of each test set is fixed by the 
 """
 
 import argparse
-import json
-import os
-import platform
-import subprocess
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from datetime import date
 from math import erf, sqrt
-from pathlib import Path
 
 import numpy as np
+from result import save
 
 from hilum.evaluation.intervals import LEVEL, Fold, centred, macro, percentile, resample
 
-RESULT = Path(__file__).parent / "results" / "coverage.json"
 TIERS = ("head", "medium", "tail")
 MIN_POSITIVES = 10
 
@@ -183,17 +177,11 @@ def main() -> None:
         "unit": f"share of nominal {LEVEL:.0%} intervals that hold the expected mAP, worst tier and world; peer: plain percentile",
         "ratio": round(min(row["centred"] for row in maps) / max(1e-9, min(row["percentile"] for row in maps)), 2),
         "goal": ">= 0.90",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "date": date.today().isoformat(),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-        ).stdout.strip(),
         "command": "python bench/coverage.py" + (" --quick" if options.quick else ""),
         "rows": rows,
     }
     if not options.quick:
-        RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(json.dumps(result, indent=2) + "\n")
+        save(result)
 
 
 if __name__ == "__main__":

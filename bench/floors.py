@@ -8,18 +8,14 @@ whom pictures are taken, or what a blurred glance shows.
 """
 
 import argparse
-import json
-import os
-import platform
-import subprocess
 import tempfile
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+from result import save
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.preprocessing import StandardScaler
 
@@ -30,7 +26,6 @@ from hilum.evaluation.evaluate import evaluate
 from hilum.tables import VIEWS, Predictions, finding_names, labels_of, read_studies, write_predictions
 
 SIDE = 16
-RESULT = Path(__file__).parent / "results" / "floors.json"
 
 
 def demographics(table: pl.DataFrame) -> np.ndarray:
@@ -143,7 +138,6 @@ def main() -> None:
             f"{row['what']:<28}" + "".join(f"{_text(row.get(key)):<24}" for key in ("head", "medium", "tail", "auroc"))
         )
     if not given.quick:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
         result = {
             "name": "floors",
             "ours": rows[-2]["head"][0] if given.run else None,
@@ -151,13 +145,10 @@ def main() -> None:
             "unit": "mAP of head findings: the run, and ridge on thumbnails",
             "ratio": round(rows[-2]["head"][0] / rows[2]["head"][0], 2) if given.run else None,
             "goal": None,
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "date": date.today().isoformat(),
-            "commit": commit.stdout.strip(),
             "command": "python bench/floors.py demo/run/studies.parquet --truth demo/truth.parquet --run demo/run",
             "rows": rows,
         }
-        RESULT.write_text(json.dumps(result, indent=2) + "\n")
+        save(result)
 
 
 def _told(metrics: dict[str, Any], tier: str) -> list[float | None] | None:

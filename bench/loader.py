@@ -10,23 +10,19 @@ those of the processor: a busy machine interrupts a batch that takes a second, a
 """
 
 import argparse
-import json
 import os
-import platform
 import resource
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from result import save
 
 SIZE, SIDE, IMAGES, EPOCHS = 512, 1024, 62, 10
 GREY = 2048 / 255  # one grey level on the scale of [-1024, 1024]
-RESULT = Path(__file__).parent / "results" / "loader.json"
 Batch = tuple[Any, Any]  # images float32 (B, 1, SIZE, SIZE), labels float32 (B, 14)
 
 
@@ -167,9 +163,6 @@ def main() -> None:
         {"what": "images, images per batch", "ours": [len(ours.ids), size]},
         {"what": "torchxrayvision", "peer": torchxrayvision.__version__},
     ]  # fmt: skip
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
     result = {
         "name": "loader",
         "ours": round(per_batch, 5),
@@ -177,9 +170,6 @@ def main() -> None:
         "unit": f"CPU seconds per float32 batch ({size}, 1, {SIZE}, {SIZE}), one core",
         "ratio": ratio,
         "goal": ">= 250 times faster per batch",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "date": date.today().isoformat(),
-        "commit": commit.stdout.strip(),
         "command": "python bench/loader.py --data DATA" + (" --quick" if options.quick else ""),
         "rows": rows,
     }
@@ -191,8 +181,7 @@ def main() -> None:
         )
     print(f"{ratio} times faster per batch; the goal is {result['goal']}.")
     if not options.quick:
-        RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(json.dumps(result, indent=2) + "\n")
+        save(result)
 
 
 if __name__ == "__main__":

@@ -10,20 +10,17 @@ extrapolated linearly: each replicate does the same work. Of both the fastest ru
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import time
-from datetime import date
-from pathlib import Path
 
 import numpy as np
+from result import save
 
 from hilum.evaluation.intervals import Fold, resample
 
 STUDIES, FINDINGS, REPLICATES, PEER_REPLICATES = 78_946, 40, 1000, 5
-RESULT = Path(__file__).parent / "results" / "metrics.json"
 
 
 def synthetic(studies: int, seed: int = 0) -> Fold:
@@ -90,7 +87,6 @@ def main() -> None:
         loops.append(peer(studies, 1 if not options.quick else PEER_REPLICATES))
     mine, theirs = (min(timed, key=lambda run: run["seconds"]) for timed in (runs, loops))
     whole = theirs["seconds"] * replicates
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     result = {
         "name": "metrics",
         "ours": round(mine["seconds"], 2),
@@ -98,9 +94,6 @@ def main() -> None:
         "unit": "seconds",
         "ratio": round(whole / mine["seconds"], 1),
         "goal": ">= 50 times faster, peak memory < 1.5 GiB",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "date": date.today().isoformat(),
-        "commit": commit,
         "command": "python bench/metrics.py" + (" --quick" if options.quick else ""),
         "rows": [
             {"what": "studies x findings x replicates", "ours": [studies, FINDINGS, replicates]},
@@ -115,8 +108,7 @@ def main() -> None:
     }
     print(json.dumps(result, indent=2))
     if not options.quick:
-        RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(json.dumps(result, indent=2) + "\n")
+        save(result)
 
 
 if __name__ == "__main__":

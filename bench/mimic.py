@@ -9,8 +9,6 @@ import argparse
 import csv
 import gzip
 import json
-import os
-import platform
 import random
 import resource
 import subprocess
@@ -18,11 +16,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from datetime import date
 from pathlib import Path
 
+from result import save
+
 ROWS, SECONDS, GIGABYTES = 377_110, 60, 2
-RESULT = Path(__file__).parent / "results" / "mimic.json"
 IMPORTS = {  # what is read -> its options
     "CXR-LT 2024, labels.csv (45 findings)": {"labels": "cxr-lt-2024/labels.csv"},
     "CXR-LT 2024, task 1 (40 findings)": {"labels": "cxr-lt-2024", "task": 1},
@@ -123,9 +121,6 @@ def main() -> None:
         for what, each in measured.items()
     ]
     worst = {key: max(row[key] for row in rows) for key in ("seconds", "gigabytes")}
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
     result = {
         "name": "mimic",
         "ours": worst["seconds"],
@@ -133,9 +128,6 @@ def main() -> None:
         "unit": f"seconds to import {count:,} images, the slowest label files",
         "ratio": None,
         "goal": f"< {SECONDS} s and < {GIGABYTES} GB for {ROWS:,} images",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "date": date.today().isoformat(),
-        "commit": commit.stdout.strip(),
         "command": "python bench/mimic.py" + (f" --rows {count}" if count != ROWS else ""),
         "rows": rows,
     }
@@ -144,8 +136,7 @@ def main() -> None:
         print(f"{row['what']:<42}{row['seconds']:>9}{row['gigabytes']:>9}")
     print(f"At most {worst['seconds']} s and {worst['gigabytes']} GB; the goal is {result['goal']}.")
     if not options.quick:
-        RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(json.dumps(result, indent=2) + "\n")
+        save(result)
 
 
 if __name__ == "__main__":

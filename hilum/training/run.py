@@ -60,7 +60,7 @@ def _begin(
     recipe: str | Path | None, overrides: Sequence[str], run: str | Path | None, resume: bool
 ) -> tuple[RunFolder, Recipe]:
     """The folder and the recipe: of a run to go on with, of a new one, or of the one the first process begins."""
-    if run is None and (resume or RANK or "RANK" in os.environ):
+    if run is None and (resume or "RANK" in os.environ):
         raise InputError("the run's folder is not named", do="name it with --run")
     if resume:
         folder = RunFolder(str(run))

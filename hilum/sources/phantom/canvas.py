@@ -187,10 +187,3 @@ def smooth(controls: Sequence[tuple[float, float]] | Points, *, closed: bool = T
     """A smooth curve (n, 2) through the control points; a point named twice stays a corner."""
     points = np.asarray(controls, np.float64)
     return np.asarray(_spline(len(points), steps, closed) @ points, np.float64)
-
-
-def turned(points: Points, angle: float, about: tuple[float, float]) -> Points:
-    """The points (n, 2) turned by `angle` degrees about one."""
-    a = np.deg2rad(angle)
-    shifted = points - np.array(about)
-    return np.asarray(shifted @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]) + np.array(about))
