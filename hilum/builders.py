@@ -3,9 +3,12 @@
 import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any
+from types import NoneType
+from typing import Any, TypeVar, get_args
 
 from hilum.errors import InputError, nearest
+
+Entry = TypeVar("Entry")
 
 
 def choose(kind: str, builders: Mapping[str, Callable[..., Any]], name: str) -> Callable[..., Any]:
@@ -27,8 +30,8 @@ def choose(kind: str, builders: Mapping[str, Callable[..., Any]], name: str) -> 
     return builder  # type: ignore[no-any-return]
 
 
-def listed(kind: str, builders: Mapping[str, Callable[..., Any]], name: str) -> Callable[..., Any]:
-    """The builder of that name in the dictionary, or InputError with the nearest name."""
+def listed(kind: str, builders: Mapping[str, Entry], name: str) -> Entry:
+    """The entry of that name in the dictionary, or InputError with the nearest name."""
     if name not in builders:
         raise InputError(f"there is no {kind} {name!r}", do=nearest(name, builders))
     return builders[name]
@@ -43,7 +46,7 @@ def check_options(kind: str, name: str, builder: Callable[..., Any], options: Ma
     for option, value in options.items():
         if option not in known:
             raise InputError(f"{option!r} is not an option of {kind} {name!r}", do=nearest(option, known))
-        expected = known[option].annotation
+        expected = _given(known[option].annotation)
         wrong = (expected is float and not _is_number(value)) or (
             expected in (int, bool, str)
             and not (isinstance(value, expected) and (expected is bool) == isinstance(value, bool))
@@ -52,6 +55,12 @@ def check_options(kind: str, name: str, builder: Callable[..., Any], options: Ma
             raise InputError(f"option {option!r} of {kind} {name!r} is {value!r}", do=f"give a {expected.__name__}")
     if missing := [p.name for p in known.values() if p.default is p.empty and p.name not in options]:
         raise InputError(f"{kind} {name!r} needs the option {missing[0]!r}", do="add it to the recipe")
+
+
+def _given(annotation: Any) -> Any:
+    """int of `int | None`: an option that is given is never None."""
+    left = [one for one in get_args(annotation) if one is not NoneType]
+    return left[0] if len(left) == 1 and NoneType in get_args(annotation) else annotation
 
 
 def _is_number(value: Any) -> bool:

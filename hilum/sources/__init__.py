@@ -25,6 +25,7 @@ SOURCES: dict[str, Callable[..., Imported]] = {
     "nih": import_nih,
     "phantom": import_phantom,
 }
+_BESIDE = ("truth", "regions", "partly")  # further tables of Imported that are written where a source has them
 _DRAWN = ("phantom",)  # makes its images beneath the output instead of finding them in a folder
 
 Patients = Literal["known", "unknown"]
@@ -42,8 +43,8 @@ def import_studies(
     """Read a data set and write its study table; the path of the table and what was read are handed back.
 
     root:     the folder of the data; None for the phantom, which draws into the output folder.
-    output:   a folder (studies.parquet, truth.parquet and regions.parquet in it), or X.parquet (then
-              X.truth.parquet and X.regions.parquet beside it).
+    output:   a folder (studies.parquet in it, and what else the source knows: truth, regions, partly), or X.parquet (then
+              X.truth.parquet and so on beside it).
     patients: unknown leaves patient_id empty, and every study counts as a patient of its own.
     options:  those of the source, see its keyword-only parameters.
 
@@ -58,19 +59,21 @@ def import_studies(
         raise InputError(f"{source} reads no folder, {root} is one argument too many", do="name the output with -o")
     if source not in _DRAWN:
         _check_root(source, root)
-    table, truth, regions = _outputs(Path(output))
+    table, beside = _outputs(Path(output))
     extra: dict[str, Any] = {"patients": patients} if "patients" in inspect.signature(build).parameters else {}
     imported = build(table.parent if root is None else Path(root), progress=progress, **extra, **options)
     if patients == "unknown":
         _forget_patients(imported)
-    for name, stale in ((truth, imported.truth is None), (regions, imported.regions is None)):
-        if stale and name.exists():
-            imported.notes.append(f"{name} is of an earlier import and does not belong to this one: remove it.")
-    if imported.truth is not None:
-        write_studies(imported.truth, truth, label_level=imported.label_level, note=imported.note)
-    if imported.regions is not None:
-        with atomic_path(regions) as temporary:
-            imported.regions.write_parquet(temporary, metadata={"hilum": "regions"})
+    for name, path in beside.items():
+        made: pl.DataFrame | None = getattr(imported, name)
+        if made is None:
+            if path.exists():
+                imported.notes.append(f"{path} is of an earlier import and does not belong to this one: remove it.")
+        elif name == "regions":
+            with atomic_path(path) as temporary:
+                made.write_parquet(temporary, metadata={"hilum": "regions"})
+        else:
+            write_studies(made, path, label_level=imported.label_level, note=imported.note)
     write_studies(imported.studies, table, label_level=imported.label_level, note=imported.note)
     return table, imported
 
@@ -83,22 +86,23 @@ def _check_root(source: str, root: str | Path | None) -> None:
         raise InputError(what, where=root, do=f"give the folder that holds the data of {source}")
 
 
-def _outputs(output: Path) -> tuple[Path, Path, Path]:
-    """Paths of studies, truth and regions, their folder made and known to be writable."""
+def _outputs(output: Path) -> tuple[Path, dict[str, Path]]:
+    """Path of the study table, and those of the tables beside it, their folder made and known to be writable."""
     if output.suffix != ".parquet":
         folder = ensure_folder(output)
-        return folder / "studies.parquet", folder / "truth.parquet", folder / "regions.parquet"
+        return folder / "studies.parquet", {name: folder / f"{name}.parquet" for name in _BESIDE}
     ensure_folder(output.parent)
     if output.is_dir():
         raise InputError("a folder has this name", where=output, do="choose another name for the table")
-    return output, output.with_suffix(".truth.parquet"), output.with_suffix(".regions.parquet")
+    return output, {name: output.with_suffix(f".{name}.parquet") for name in _BESIDE}
 
 
 def _forget_patients(imported: Imported) -> None:
     nobody = pl.lit(None, dtype=pl.String).alias("patient_id")
     imported.studies = imported.studies.with_columns(nobody)
-    if imported.truth is not None:
-        imported.truth = imported.truth.with_columns(nobody)
+    imported.truth, imported.partly = (
+        None if table is None else table.with_columns(nobody) for table in (imported.truth, imported.partly)
+    )
     imported.notes.append("Patients are unknown: every study counts as a patient of its own, and a split may leak.")
 
 

@@ -16,6 +16,7 @@ class Imported:
     notes:       counts and decisions for a person, one sentence each ("1,541 of 112,120 listed images are present").
     regions:     image_id, finding, x0, y0, x1, y1 in pixels of the image file, where the source has boxes.
     truth:       the study table with true labels, where they are known apart from the given ones (the phantom).
+    partly:      the study table with the labels of some training studies only, where the source has such a form.
     note:        a sentence that every report on this data repeats.
     """
 
@@ -24,4 +25,5 @@ class Imported:
     notes: list[str] = field(default_factory=list)
     regions: pl.DataFrame | None = None
     truth: pl.DataFrame | None = None
+    partly: pl.DataFrame | None = None
     note: str | None = None

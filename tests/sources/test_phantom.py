@@ -14,7 +14,6 @@ from hilum.sources.phantom import NOTE, import_phantom, source
 from hilum.sources.phantom.labels import (
     PPV,
     SENSITIVITY,
-    TIER,
     UNKNOWN,
     look_alikes,
     mined_labels,
@@ -27,17 +26,18 @@ from hilum.sources.phantom.prevalence import (
     DECOYS,
     DEVICES,
     FINDINGS,
-    FLOAT,
     NO_FINDING,
     ONE_VIEW,
     ONE_VIEW_SHARE,
-    PERSISTENCE,
-    PREVALENCE,
+    persistence,
 )
+from hilum.sources.phantom.worlds import FLOAT, WORLDS
 from hilum.tables import check_studies, finding_names
 
 NF = FINDINGS.index(NO_FINDING)
 MANY = 8000
+WORLD = WORLDS["cxr-lt-2023"]
+TIER, PREVALENCE = WORLD.tiers, WORLD.prevalence
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_asking_for_more_leaves_the_first_as_they_were() -> None:
 
 def test_a_study_depends_on_its_patient_alone() -> None:
     among = [s for s in first_studies(3, 60) if s.patient == 5]
-    alone = studies_of(3, 5)
+    alone = list(studies_of(3, 5))
     assert [s.lesions for s in among] == [s.lesions for s in alone]
     assert [s.lesions for s in studies_of(4, 5)] != [s.lesions for s in alone]
 
@@ -141,7 +141,7 @@ def test_no_finding_stands_alone_but_for_devices(truth: np.ndarray, mined: FLOAT
 
 @pytest.mark.parametrize(("kind", "share"), [("chronic", 0.9), ("acute", 0.3), ("device", 0.6)])
 def test_findings_persist(studies: list[Study], kind: str, share: float) -> None:
-    names = {name for name, p in PERSISTENCE.items() if p == share}
+    names = {name for name in FINDINGS if persistence(name) == share}
     assert (DEVICES in names) == (kind == "device")
     stay = seen = 0
     for a, b in pairwise(studies):
@@ -203,7 +203,7 @@ def test_mined_labels_miss_what_is_subtle_and_see_what_is_alike(
     assert clear[there & (said == 0)].mean() < 0.35
     assert clear[there & (said == 1)].mean() > 0.5
     decoys = np.array([[s.decoy == name for name in DECOYS] for s in studies])
-    alike = look_alikes(truth, np.stack([s.mimic for s in studies]) > 0, decoys)[:, disease]
+    alike = look_alikes(FINDINGS, truth, np.stack([s.mimic for s in studies]) > 0, decoys)[:, disease]
     false = ~there & (said == 1)
     assert alike[false].mean() == pytest.approx(0.5, abs=0.06)
     assert alike[~there].mean() < 0.35
@@ -275,7 +275,7 @@ def test_a_failure_names_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return real(study, number, size)
 
     monkeypatch.setattr(source, "draw", breaks)
-    count = len(studies_of(0, 0)) + 1
+    count = len(list(studies_of(0, 0))) + 1
     with pytest.raises(MachineError, match=r"p000000_s02 .*broken pencil"):
         import_phantom(tmp_path, studies=max(count, 3), size=32, workers=1)
 
@@ -287,6 +287,6 @@ def test_numbers_out_of_range(tmp_path: Path, wrong: dict[str, int]) -> None:
 
 
 def test_age_alone_does_not_change_who_it_is() -> None:
-    study = studies_of(0, 0)[0]
+    study = next(studies_of(0, 0))
     assert replace(study, number=3).patient_id == study.patient_id
     assert study.study_id.startswith(study.patient_id)

@@ -11,7 +11,7 @@ from hilum.sources.phantom.frontal import draw_frontal, mediastinum_outline
 from hilum.sources.phantom.lateral import aorta_line, draw_lateral
 from hilum.sources.phantom.lesions import PAINTS, SHAPES, strength_of
 from hilum.sources.phantom.patients import Study
-from hilum.sources.phantom.prevalence import FINDINGS
+from hilum.sources.phantom.prevalence import DECOYS
 from hilum.sources.phantom.scene import Scene, box_of
 from hilum.sources.phantom.streams import stream
 from hilum.sources.phantom.tone import develop, pose_of
@@ -44,7 +44,7 @@ def draw(study: Study, number: int, size: int) -> tuple[NDArray[np.uint8], dict[
     for name in SHAPES:
         if name in shown:
             scene.boxes[name] = _outline_box(scene, name)
-    real = {name for name, lesion in shown.items() if not lesion.mimic and name in FINDINGS}
+    real = {name for name, lesion in shown.items() if not lesion.mimic and name not in DECOYS}
     return develop(scene, view, rng), {name: box for name, box in scene.boxes.items() if name in real}
 
 

@@ -1,20 +1,4 @@
-"""How frequent findings are, which go together, how long they last: a Gaussian copula with a few syndromes.
-
-A study has finding f where z_f > the normal quantile of 1 - prevalence. z_f is a standard normal number, the sum of the
-patient's syndromes (heart failure, infection, trauma, surgery, age, tumour, chronic lung disease, general severity; one
-standard normal number each, the same in all studies of the patient) times LOADINGS and COUPLING, and a part of its own. From one study
-to the next z_f is kept with probability PERSISTENCE, and else its own part is drawn afresh; so prevalences are exact in
-every study, and co-occurrence is the same in a patient's first study as in the twelfth.
-
-"No Finding" is not drawn: it holds where nothing but Support Devices is present. COUPLING was chosen so that this
-happens as often as in the published counts.
-"""
-
-from functools import lru_cache
-from statistics import NormalDist
-
-import numpy as np
-from numpy.typing import NDArray
+"""The numbers behind the phantom's patients: how frequent findings are, which go together, how long they last, how views differ."""
 
 from hilum.findings import FINDING_SETS
 
@@ -22,7 +6,7 @@ FINDINGS = FINDING_SETS["cxr-lt-2023"]
 NO_FINDING = "No Finding"
 DEVICES = "Support Devices"
 
-# Positive studies' images of CXR-LT 2023's training set, of 264,849, as published.
+# Positive images of CXR-LT 2023's training set, of 264,849, as published.
 PUBLISHED_IMAGES = 264_849
 PUBLISHED_COUNTS = dict(
     zip(
@@ -36,19 +20,39 @@ PUBLISHED_COUNTS = dict(
 )  # fmt: skip
 PREVALENCE = {name: count / PUBLISHED_IMAGES for name, count in PUBLISHED_COUNTS.items()}
 
+# CXR-LT 2024 has 14 findings more; of its 258,871 training images, as published.
+NEW_IMAGES_2024 = 258_871
+NEW_COUNTS_2024 = {
+    "Adenopathy": 3409, "Azygos Lobe": 199, "Clavicle Fracture": 168, "Fissure": 2803, "Granuloma": 2965,
+    "Hydropneumothorax": 646, "Infarction": 727, "Kyphosis": 778, "Lobar Atelectasis": 129, "Pulmonary Embolism": 1631,
+    "Pulmonary Hypertension": 903, "Rib Fracture": 8919, "Round(ed) Atelectasis": 172, "Tuberculosis": 2078,
+}  # fmt: skip
+# Its five unseen findings have no published counts: these shares are ours.
+UNSEEN = {"Bulla": 0.006, "Cardiomyopathy": 0.005, "Hilum": 0.008, "Osteopenia": 0.010, "Scoliosis": 0.012}
+
+# A finding that is one kind of another: it is drawn from the other's positives, and drawn in its place.
+KIND_OF = {
+    "Clavicle Fracture": "Fracture", "Rib Fracture": "Fracture", "Lobar Atelectasis": "Atelectasis",
+    "Round(ed) Atelectasis": "Atelectasis", "Hydropneumothorax": "Pneumothorax",
+}  # fmt: skip
+ALSO = {"Hydropneumothorax": "Pleural Effusion"}  # present wherever the first is, and not drawn apart from it
+
 # Correlation of each finding with each syndrome; the squares of a finding sum to less than one.
 LOADINGS: dict[str, dict[str, float]] = {
     "severity": {
         "Atelectasis": 0.30, "Consolidation": 0.30, "Edema": 0.30, "Pleural Effusion": 0.40, "Pneumonia": 0.25,
         "Lung Opacity": 0.30, "Support Devices": 0.55, "Cardiomegaly": 0.20, "Pneumothorax": 0.15,
         "Enlarged Cardiomediastinum": 0.20, "Infiltration": 0.15,
+        "Pulmonary Embolism": 0.25, "Infarction": 0.25, "Hydropneumothorax": 0.20,
     },
     "heart failure": {
         "Cardiomegaly": 0.60, "Edema": 0.60, "Pleural Effusion": 0.45, "Enlarged Cardiomediastinum": 0.25,
         "Atelectasis": 0.15, "Lung Opacity": 0.05, "Support Devices": 0.10,
+        "Cardiomyopathy": 0.60, "Pulmonary Hypertension": 0.40, "Fissure": 0.35,
     },
     "infection": {
         "Pneumonia": 0.60, "Consolidation": 0.60, "Infiltration": 0.50, "Lung Opacity": 0.60, "Pleural Effusion": 0.15,
+        "Tuberculosis": 0.40, "Adenopathy": 0.20,
         "Pleural Other": 0.25,
     },
     "trauma": {
@@ -63,14 +67,17 @@ LOADINGS: dict[str, dict[str, float]] = {
     "age": {
         "Calcification of the Aorta": 0.60, "Tortuous Aorta": 0.60, "Hernia": 0.35, "Emphysema": 0.25,
         "Enlarged Cardiomediastinum": 0.15, "Fracture": 0.20, "Cardiomegaly": 0.15, "Fibrosis": 0.15,
+        "Osteopenia": 0.65, "Kyphosis": 0.55, "Scoliosis": 0.25, "Granuloma": 0.25,
     },
     "tumour": {
         "Mass": 0.60, "Nodule": 0.55, "Lung Lesion": 0.60, "Pleural Thickening": 0.15, "Lung Opacity": 0.15,
         "Enlarged Cardiomediastinum": 0.10, "Fracture": 0.10,
+        "Adenopathy": 0.50, "Hilum": 0.45, "Pulmonary Embolism": 0.20, "Infarction": 0.15,
     },
     "chronic lung": {
         "Emphysema": 0.45, "Fibrosis": 0.50, "Pleural Thickening": 0.45, "Pleural Other": 0.45, "Nodule": 0.20,
         "Pneumonia": 0.10, "Infiltration": 0.15, "Pneumothorax": 0.10, "Cardiomegaly": -0.10, "Edema": -0.10,
+        "Bulla": 0.55, "Pulmonary Hypertension": 0.35, "Granuloma": 0.25, "Tuberculosis": 0.25, "Hilum": 0.20,
     },
 }  # fmt: skip
 SYNDROMES = tuple(LOADINGS)
@@ -79,9 +86,16 @@ COUPLING = 0.67  # all loadings times this: with 1, findings cluster so much tha
 CHRONIC, ACUTE, DEVICE = 0.9, 0.3, 0.6
 _CHRONIC = (
     "Calcification of the Aorta", "Cardiomegaly", "Emphysema", "Enlarged Cardiomediastinum", "Fibrosis", "Hernia",
-    "Lung Lesion", "Mass", "Nodule", "Pleural Other", "Pleural Thickening", "Tortuous Aorta",
+    "Lung Lesion", "Mass", "Nodule", "Pleural Other", "Pleural Thickening", "Tortuous Aorta", "Adenopathy", "Azygos Lobe",
+    "Bulla", "Cardiomyopathy", "Fissure", "Granuloma", "Hilum", "Kyphosis", "Osteopenia", "Pulmonary Hypertension",
+    "Scoliosis", "Tuberculosis",
 )  # fmt: skip
-PERSISTENCE = {name: CHRONIC if name in _CHRONIC else DEVICE if name == DEVICES else ACUTE for name in FINDINGS}
+
+
+def persistence(name: str) -> float:
+    """Probability that a finding is kept from one study to the patient's next; a kind of another is kept with that one."""
+    return CHRONIC if name in _CHRONIC else DEVICE if name == DEVICES else ACUTE
+
 
 # Findings that need both views: another thing may give the same sign on one view and lacks it on the other.
 # Among patients without the finding, a share of this times its prevalence has such a mimic, on the frontal and on the lateral.
@@ -98,57 +112,3 @@ ONE_VIEW = {
 # Things that look like a nodule or a pneumothorax on the frontal image and that the lateral refutes.
 DECOYS = ("nipple", "skin fold", "vessel end-on")
 DECOY_SHARE = 0.05
-
-BOOL = NDArray[np.bool_]
-FLOAT = NDArray[np.float64]
-
-
-@lru_cache(maxsize=1)
-def loadings() -> tuple[FLOAT, FLOAT]:
-    """LOADINGS as a matrix (findings, syndromes), and the weight (findings,) of each finding's own part."""
-    matrix = COUPLING * np.array([[LOADINGS[s].get(f, 0.0) for s in SYNDROMES] for f in FINDINGS])
-    return matrix, np.sqrt(1 - (matrix**2).sum(axis=1))
-
-
-@lru_cache(maxsize=1)
-def thresholds() -> FLOAT:
-    """z above which each finding is present, (findings,); infinite for No Finding, which is derived."""
-    normal = NormalDist()
-    return np.array([np.inf if f == NO_FINDING else normal.inv_cdf(1 - PREVALENCE[f]) for f in FINDINGS])
-
-
-def present(z: FLOAT) -> BOOL:
-    """Truth (n, findings) from latent numbers z (n, findings), No Finding filled in."""
-    truth = z > thresholds()
-    disease = [k for k, name in enumerate(FINDINGS) if name not in (NO_FINDING, DEVICES)]
-    truth[:, FINDINGS.index(NO_FINDING)] = ~truth[:, disease].any(axis=1)
-    return np.asarray(truth, np.bool_)
-
-
-def mimics(uniform: FLOAT, truth: BOOL) -> NDArray[np.int8]:
-    """Mimics (n, findings) of the findings that need both views: 0 none, 1 on the frontal, 2 on the lateral.
-
-    uniform: (n, findings) in 0..1, kept from study to study like z.
-    """
-    kind = np.zeros(truth.shape, np.int8)
-    for name in BOTH_VIEWS:
-        k, p = FINDINGS.index(name), PREVALENCE[name] / (1 - PREVALENCE[name])
-        front = uniform[:, k] < p * MIMICS["frontal"]
-        side = ~front & (uniform[:, k] < p * (MIMICS["frontal"] + MIMICS["lateral"]))
-        kind[:, k] = np.where(truth[:, k], 0, front * 1 + side * 2)
-    return kind
-
-
-@lru_cache(maxsize=1)
-def studies_per_patient() -> FLOAT:
-    """Probability of 1, 2, ... 12 studies: geometric, cut off, with mean 3.4."""
-    n = np.arange(1, 13)
-    low, high = 0.1, 1.5
-    for _ in range(60):
-        ratio = (low + high) / 2
-        weights = ratio**n
-        if (weights * n).sum() / weights.sum() < 3.4:
-            low = ratio
-        else:
-            high = ratio
-    return np.asarray(weights / weights.sum(), np.float64)

@@ -13,18 +13,20 @@ import numpy as np
 import polars as pl
 
 from hilum.atomic import ensure_folder
+from hilum.builders import listed
 from hilum.errors import InputError, MachineError, from_os_error
 from hilum.progress import Progress, silent
 from hilum.sources.imported import Imported
+from hilum.sources.phantom.benchmarks import BENCHMARKS, Benchmark, cohort, keep_labels
+from hilum.sources.phantom.difficulty import VERSION
 from hilum.sources.phantom.files import boxes_of, write
 from hilum.sources.phantom.labels import mined_labels, truth_of
 from hilum.sources.phantom.patients import Study, first_studies
 from hilum.sources.phantom.picture import draw
-from hilum.sources.phantom.prevalence import FINDINGS, FLOAT
-from hilum.tables import check_studies
+from hilum.sources.phantom.worlds import FLOAT, WORLDS, World
+from hilum.tables import check_studies, finding_names
 
 NOTE = "Phantom images: no result on them is a clinical claim."
-VERSION = 1  # of the drawing: raised whenever the same seed gives another picture
 _CHUNK = 16  # studies handed to a worker at a time
 
 Boxes = list[tuple[str, str, int, int, int, int]]
@@ -40,32 +42,72 @@ class _Failure:
 
 
 def import_phantom(
-    root: Path, *, studies: int = 2000, size: int = 128, seed: int = 0, workers: int | None = None,
-    progress: Progress = silent,
+    root: Path, *, benchmark: str | None = None, studies: int | None = None, size: int | None = None,
+    seed: int | None = None, findings: str | None = None, workers: int | None = None, progress: Progress = silent,
 ) -> Imported:  # fmt: skip
-    """Draw the first `studies` studies of the phantom of this `seed` as PNGs (size, size) under `root`/images.
+    """Draw phantom studies as PNGs (size, size) under `root`/images.
 
+    benchmark: a name of BENCHMARKS, which fixes everything; the study table then has a split, and the semi-supervised form
+        comes with it. Without one the first `studies` studies (2000) of this `seed` (0) are drawn at `size` (128).
+    findings: cxr-lt-2023 (26, the default) or cxr-lt-2024 (all 45).
     workers: processes that draw, by default one per core. An image that is already there whole is not drawn again.
     Raises InputError for numbers out of range, MachineError where a worker fails (the message names the study).
     """
+    if benchmark is not None:
+        given = {"studies": studies, "size": size, "seed": seed, "findings": findings}
+        if fixed := [name for name, value in given.items() if value is not None]:
+            raise InputError(f"a benchmark fixes {' and '.join(fixed)} itself", do=f"leave out --{' --'.join(fixed)}")
+        return draw_benchmark(root, benchmark, listed("benchmark", BENCHMARKS, benchmark), workers, progress)
+    studies, size, seed = (
+        default if value is None else value for value, default in ((studies, 2000), (size, 128), (seed, 0))
+    )
+    world = listed("findings", WORLDS, findings or "cxr-lt-2023")
     if studies < 1:
         raise InputError(f"{studies} studies cannot be drawn", do="ask for one or more")
     if not 32 <= size <= 2048:
         raise InputError(f"phantom images of {size} pixels cannot be drawn", do="choose 32 to 2048 pixels")
     if seed < 0:
         raise InputError(f"seed {seed} is negative", do="choose 0 or more")
-    # Size, seed and version name the folder, so an image found there was made with the same ones.
-    folder = ensure_folder(Path(root).resolve() / "images" / f"phantom{VERSION}-seed{seed}-{size}px")
-    drawn = list(first_studies(seed, studies))
+    return _imported(root, world, list(first_studies(seed, studies, world)), size, workers, progress)
+
+
+def draw_benchmark(
+    root: Path, name: str, benchmark: Benchmark, workers: int | None = None, progress: Progress = silent
+) -> Imported:
+    """Draw a benchmark's cohort; the tables say the split, and `partly` leaves all but the first training patients unlabelled."""
+    parts = cohort(benchmark)
+    split = {study.study_id: part for part, studies in parts.items() for study in studies}
+    every = [study for studies in parts.values() for study in studies]
+    made = _imported(root, benchmark.world, every, benchmark.size, workers, progress)
+    said = pl.col("study_id").replace_strict(split, return_dtype=pl.String).alias("split")
+    made.studies = check_studies(made.studies.with_columns(said), "phantom")
+    made.truth = None if made.truth is None else check_studies(made.truth.with_columns(said), "phantom")
+    labelled = keep_labels(parts["train"], benchmark.labelled)
+    known = (pl.col("split") != "train") | pl.col("study_id").is_in(labelled)
+    made.partly = made.studies.with_columns(pl.when(known).then(pl.col(finding_names(made.studies))))
+    made.notes.insert(
+        0, f"{name}: " + ", ".join(f"{len(studies):,} {part}" for part, studies in parts.items()) + " studies."
+    )
+    made.notes.append(f"In the partly labelled table {len(labelled):,} training studies keep their labels.")
+    return made
+
+
+def _imported(
+    root: Path, world: World, drawn: list[Study], size: int, workers: int | None, progress: Progress
+) -> Imported:
+    seed = drawn[0].seed
+    # World, size, seed and version name the folder, so an image found there was made with the same ones.
+    named = f"phantom{VERSION}-{world.name}-seed{seed}-{size}px"
+    folder = ensure_folder(Path(root).resolve() / "images" / named)
     boxes: Boxes = []
     done = _drawn(drawn, folder, size, workers or _cores())
     for found in progress(done, total=len(drawn), label="drawing", unit="studies"):
         boxes += found
     images = sum(len(study.images) for study in drawn)
-    truth, mined = truth_of(drawn).astype(np.float64), mined_labels(drawn)
+    truth, mined = truth_of(drawn).astype(np.float64), mined_labels(drawn, world)
     return Imported(
-        studies=_table(drawn, folder, mined),
-        truth=_table(drawn, folder, truth),
+        studies=_table(drawn, folder, world, mined),
+        truth=_table(drawn, folder, world, truth),
         regions=pl.DataFrame(boxes, schema=["image_id", "finding", "x0", "y0", "x1", "y1"], orient="row").cast(
             {"image_id": pl.String, "finding": pl.String, **dict.fromkeys(("x0", "y0", "x1", "y1"), pl.Int32)}
         ),
@@ -145,7 +187,7 @@ def _one(study: Study, folder: Path, size: int) -> Boxes | _Failure:
     return boxes
 
 
-def _table(studies: list[Study], folder: Path, labels: FLOAT) -> pl.DataFrame:
+def _table(studies: list[Study], folder: Path, world: World, labels: FLOAT) -> pl.DataFrame:
     """The study table, one row per image; labels (studies, findings) 1, 0 or NaN."""
     rows = [(k, study, number) for k, study in enumerate(studies) for number in range(len(study.images))]
     take = [k for k, _, _ in rows]
@@ -161,6 +203,6 @@ def _table(studies: list[Study], folder: Path, labels: FLOAT) -> pl.DataFrame:
         "age": pl.Series([s.age for _, s, _ in rows], dtype=pl.Float32),
         "sex": pl.Series([s.sex for _, s, _ in rows], dtype=pl.String),
     }
-    for k, name in enumerate(FINDINGS):
+    for k, name in enumerate(world.findings):
         columns[name] = pl.Series(labels[take, k]).fill_nan(None).cast(pl.Int8)
     return check_studies(pl.DataFrame(columns), "phantom")

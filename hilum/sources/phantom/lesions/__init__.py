@@ -1,6 +1,6 @@
 """How every finding is drawn: a dictionary of shapes (outlines changed before drawing) and one of paints (drawn over).
 
-To add a finding, write one function and name it here. DIFFICULTY multiplies the contrast of a finding, 1 unless named.
+To add a finding, write one function and name it here.
 """
 
 from collections.abc import Callable
@@ -59,10 +59,7 @@ PAINTS: dict[str, Paint] = {
     "vessel end-on": decoys.vessel_end_on,
 }
 
-# Contrast multiplier per finding.
-DIFFICULTY: dict[str, float] = dict.fromkeys((*SHAPES, *PAINTS), 1.0)
-
 
 def strength_of(lesion: Lesion) -> float:
-    """Contrast of a lesion: about 0.4 for the subtlest, 1.2 for the plainest, times its finding's difficulty."""
-    return DIFFICULTY[lesion.finding] * (0.4 + 0.8 * lesion.clarity)
+    """Contrast of a lesion: 0.4 for the subtlest, 1.2 for the plainest, times the contrast of its finding."""
+    return lesion.contrast * (0.4 + 0.8 * lesion.clarity)
