@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hilum.errors import UnreadableImage
 
 PNG, JPEG, DICOM = "PNG", "JPEG", "DICOM"
+READABLE = (PNG, JPEG, DICOM)
 
 _PNG_START, _JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 # Where a kind of file shows itself: kind, offset, bytes. The name of a file says nothing.
@@ -60,6 +61,20 @@ def kind_of(start: bytes) -> str | None:
     """The kind of a file by its first 140 bytes, or None where they show no kind we know."""
     fitting = (kind for kind, offset, signature in SIGNATURES if start.startswith(signature, offset))
     return next(fitting, None)
+
+
+def readable_kind(start: bytes) -> str:
+    """The kind of a file that begins so. Raises UnreadableImage where it is none of READABLE."""
+    kind = kind_of(start)
+    if kind in READABLE:
+        return kind
+    if not start:
+        what, do = "the file is empty", "copy or download the file again"
+    elif kind is None:
+        what, do = "this is not an image file (its first bytes show no known kind)", "leave it out"
+    else:
+        what, do = f"this is a {kind} file, which is not read", "convert it to PNG"
+    raise UnreadableImage(what, do=do, code="unsupported-type")
 
 
 def damaged(what: str) -> UnreadableImage:
