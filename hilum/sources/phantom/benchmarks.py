@@ -4,7 +4,7 @@ Patients of train, valid and test are never shared; a test patient comes once. O
 patients stay labelled in the semi-supervised form, and all others lose their labels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,19 +28,23 @@ class Benchmark:
     valid: int
     test: int
     labelled: int
-    seed: int = 26
+    seed: int = 6
 
 
-def _spread_tail(world: World, low: float, high: float) -> Mapping[str, float]:
-    """The tail findings' prevalences evenly from `low` to `high`, in their published order."""
-    tail = sorted((share, name) for name, share in world.prevalence.items() if world.tiers[name] == "tail")
-    return dict(zip((name for _, name in tail), np.linspace(low, high, len(tail)).tolist(), strict=True))
+def raised_tail(world: World, low: float = 0.0060, high: float = 0.0095, but: Collection[str] = ()) -> World:
+    """The world with its tail findings' prevalences evenly from `low` to `high`, in their order; `but` are left as they are."""
+    tail = sorted(
+        (world.prevalence[name], name) for name, tier in world.tiers.items() if tier == "tail" and name not in but
+    )
+    spread = zip((name for _, name in tail), np.linspace(low, high, len(tail)).tolist(), strict=True)
+    return world.changed(f"{world.name}-raised-tail", prevalence=dict(spread))
 
 
-# Published prevalences would leave the small test set with 40 positives of the rarest finding: its tail is raised.
+# Published prevalences would leave the small test set with 40 positives of the rarest finding: its tail is raised. The seed
+# is the first with which every finding of the small form has, by its mined training labels, the tier of its prevalence.
 BENCHMARKS = {
     "phantom-26-small": Benchmark(
-        _CXR_LT_2023.changed("phantom-26-small", prevalence=_spread_tail(_CXR_LT_2023, 0.0060, 0.0095)),
+        raised_tail(_CXR_LT_2023).changed("phantom-26-small"),
         size=128, train=8_000, valid=4_000, test=20_000, labelled=2_000,
     ),
     "phantom-26-large": Benchmark(
