@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from glob import glob
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -243,7 +244,8 @@ def evaluate(
 @app.command()
 def compare(
     predictions: Annotated[
-        list[str], typer.Argument(help="Two or more; A1.parquet,A2.parquet are runs of one recipe.")
+        list[str],
+        typer.Argument(help="Two or more sides; A1.parquet,A2.parquet or 'A*.parquet' are runs or folds of one."),
     ],
     studies: Annotated[Path, typer.Option(help="The study table that all of them are judged against.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="A comparison.json to write.")] = None,
@@ -259,9 +261,8 @@ def compare(
     from hilum.evaluation.difference_lines import lines_of
     from hilum.progress import shown
 
-    sides = [[word] if Path(word).exists() else [file for file in word.split(",") if file] for word in predictions]
     comparison = work(
-        sides, studies, output=output, level=level, replicates=replicates, seed=seed, tiers=tiers,
+        [_files(word) for word in predictions], studies, output=output, level=level, replicates=replicates, seed=seed, tiers=tiers,
         min_positives=min_positives, common=common, progress=shown,
     )  # fmt: skip
     print(lines_of(comparison))
@@ -311,6 +312,18 @@ def _options(words: list[str]) -> dict[str, Any]:
         options[name.replace("-", "_")] = int(value) if value.isdigit() else value or True
         position += 1
     return options
+
+
+def _files(word: str) -> list[str]:
+    """The files that a word names: one, several with commas between, or those that a pattern with * finds."""
+    if Path(word).exists():
+        return [word]
+    found = [(part, sorted(glob(part)) if "*" in part else [part]) for part in word.split(",") if part]  # noqa: PTH207
+    if empty := [part for part, files in found if not files]:
+        raise InputError(
+            "no file fits this pattern", where=empty[0], do="check the folder's name, and quote the pattern"
+        )
+    return [file for _, files in found for file in files]
 
 
 def _unreadable(frame: Any, most: int = 5) -> None:

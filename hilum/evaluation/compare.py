@@ -50,7 +50,8 @@ def compare(
 ) -> dict[str, Any]:
     """Compare every side with the first: differences of mAP and AUROC with 95 % intervals; written to `output` if given.
 
-    predictions:   two or more sides, each a predictions file or a list of files: several trainings of one recipe.
+    predictions:   two or more sides, each a predictions file or a list of files: those that share studies are several
+                   trainings of one recipe, those that share none are folds, ranked apart and averaged, as in `evaluate`.
     level:         compare per "study" or per "image"; by default as the predictions are.
     replicates:    draws of the patients (and runs) behind each interval; seed: of those draws.
     tiers:         "rule" or the name of a published list, as in `evaluate`.
@@ -81,10 +82,8 @@ def judge(
     tier_of = tiers_of(findings, counts, tiers)
     tier = np.array([tier_of.get(name, "") for name in findings])
     scored = positive_patients(joined) >= min_positives
-    sides = [
-        over_runs(matched.labels, side.scores, matched.patients, replicates=replicates, seed=seed, progress=progress)
-        for side in matched.sides
-    ]
+    draws: dict[str, Any] = {"replicates": replicates, "seed": seed, "progress": progress}
+    sides = [over_runs(matched.labels, side.scores, matched.patients, matched.folds, **draws) for side in matched.sides]
     pairs = [
         {
             "first": matched.sides[0].name,
@@ -106,7 +105,13 @@ def judge(
         "n_patients": 1 + int(matched.patients.max()),
         "n_rows": len(matched.labels),
         "sides": [
-            {"name": side.name, "files": side.files, "runs": len(side.scores), "bundles": side.bundles}
+            {
+                "name": side.name,
+                "files": side.files,
+                "runs": len(side.scores),
+                "folds": side.folds,
+                "bundles": side.bundles,
+            }
             for side in matched.sides
         ],
         "pairs": pairs,
@@ -135,6 +140,7 @@ def over_runs(
     labels: Floats,
     runs: Sequence[Floats],
     patients: np.ndarray,
+    folds: np.ndarray | None = None,
     *,
     replicates: int,
     seed: int,
@@ -142,17 +148,22 @@ def over_runs(
 ) -> Resampled:
     """Measures of one side: the mean over its runs, on the data and on draws of patients and of runs.
 
-    labels (N, F) of 1, 0, NaN; runs: scores (N, F) of each; patients (N,) numbers 0..P-1. The draw of patients follows
-    from `seed` and P alone, which pairs the sides; the draw of runs from `seed` and the scores themselves, so that a
-    side keeps its draw in whatever place it stands.
+    labels (N, F) of 1, 0, NaN; runs: scores (N, F) of each; patients (N,) numbers 0..P-1; folds (N,): where given, rows
+    are ranked within their fold and the measures averaged over the folds. The draw of patients follows from `seed` and P
+    alone, which pairs the sides; the draw of runs from `seed` and the scores themselves, so that a side keeps its draw in
+    whatever place it stands.
     """
     digests = [hashlib.sha256(np.ascontiguousarray(scores).tobytes()).digest() for scores in runs]
     order = sorted(range(len(runs)), key=lambda run: digests[run])
     half = np.full(labels.shape[1], 0.5)
+    parts = [slice(None)] if folds is None else [folds == fold for fold in np.unique(folds)]
     made = [
-        resample([Fold(labels, runs[run], half, patients)], replicates=replicates, seed=seed, progress=progress)
+        resample(
+            [Fold(labels[part], runs[run][part], half, patients[part]) for part in parts],
+            replicates=replicates, seed=seed, progress=progress,
+        )
         for run in order
-    ]
+    ]  # fmt: skip
     if len(made) == 1:
         return made[0]
     rng = np.random.default_rng([seed, *(int.from_bytes(digests[run][:8]) for run in order)])

@@ -12,7 +12,8 @@ def lines_of(comparison: dict[str, Any]) -> str:
         f" on {comparison['replicates']:,} draws of patients, the same for all sides"
     ]
     for side in comparison["sides"]:
-        lines.append(f"{side['name']}  {', '.join(side['files'])}")
+        folds = f"  ({side['runs']} x {side['folds']} folds)" if side["folds"] > 1 else ""
+        lines.append(f"{side['name']}  {', '.join(side['files'])}{folds}")
     tiered = any(comparison["tiers"].values())
     for pair in comparison["pairs"]:
         for measure, name in NAMES.items():

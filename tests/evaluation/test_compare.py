@@ -13,6 +13,7 @@ from hilum.cli import app
 from hilum.errors import InputError
 from hilum.evaluation.compare import about_runs, compare, difference, holm, macro_difference, over_runs
 from hilum.evaluation.difference_lines import lines_of
+from hilum.evaluation.evaluate import evaluate
 from tests.evaluation.conftest import FINDINGS, World
 
 ALL = np.ones(4, dtype=bool)
@@ -27,6 +28,17 @@ def varied(world: World, name: str, skill: float = 0.0, noise: float = 0.0, seed
     logits = np.log(scores / (1 - scores)) + skill * truth + noise * rng.standard_normal(scores.shape)
     moved = pl.DataFrame((1 / (1 + np.exp(-logits))).astype(np.float32), schema=list(FINDINGS))
     return world.predictions(name, world.scores.select("study_id").hstack(moved))
+
+
+def dealt(world: World, whole: Path, folds: int = 3, deal: int = 0) -> list[Path]:
+    """A predictions file cut into folds by patient."""
+    table = pl.read_parquet(whole)
+    patient = table["study_id"].str.extract(r"p(\d+)s").cast(pl.Int64)
+    fold = np.random.default_rng(deal).integers(0, folds, 1000)[patient.to_numpy()]
+    return [
+        world.predictions(f"{whole.stem}-{deal}-{number}.parquet", table.filter(fold == number))
+        for number in range(folds)
+    ]
 
 
 def made_up(seed: int, patients: int = 150) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
@@ -149,6 +161,49 @@ def test_different_studies_and_findings(world: World) -> None:
         compare([part, apart], world.studies, common=True)
 
 
+def test_folds_are_one_side_and_scored_as_evaluate_does(world: World) -> None:
+    good, plain = varied(world, "good.parquet", skill=1.5), world.predictions()
+    sides = [dealt(world, good), dealt(world, plain)]
+    made = compare(sides, world.studies, replicates=60)
+    assert [(side["runs"], side["folds"], len(side["files"])) for side in made["sides"]] == [(1, 3, 3)] * 2
+    assert "(1 x 3 folds)" in lines_of(made)
+    whole = made["pairs"][0]["macro"]["all"]
+    for number, files in enumerate(sides):
+        judged = evaluate(files, world.studies, world.folder / "report", replicates=2)["macro"]
+        assert [whole[key]["values"][number] for key in ("map", "auroc")] == [judged["map"][0], judged["auroc"][0]]
+    assert whole["map"]["told_apart"] is True
+    turned = compare([sides[0][::-1], sides[1]], world.studies, replicates=60)
+    assert turned["pairs"][0]["macro"] == made["pairs"][0]["macro"]
+    mixed = compare([plain, sides[1]], world.studies, replicates=20)  # the whole table is ranked within the folds too
+    assert mixed["pairs"][0]["macro"]["all"]["map"]["difference"] == [0, 0, 0]
+
+
+def test_folds_of_several_runs(world: World) -> None:
+    wholes = [varied(world, f"r{seed}.parquet", noise=0.8, seed=seed) for seed in range(2)]
+    runs, other = [dealt(world, whole) for whole in wholes], dealt(world, world.predictions())
+    by_run = compare([runs[0] + runs[1], other], world.studies, replicates=40)
+    assert (by_run["sides"][0]["runs"], by_run["sides"][0]["folds"]) == (2, 3)
+    by_fold = compare([[file for pair in zip(*runs) for file in pair], other], world.studies, replicates=40)
+    assert by_fold["pairs"] == by_run["pairs"]
+    alone = [compare([run, other], world.studies, replicates=2)["pairs"][0] for run in runs]
+    values = [pair["macro"]["all"]["map"]["values"][0] for pair in alone]
+    assert by_run["pairs"][0]["macro"]["all"]["map"]["values"][0] == pytest.approx(np.mean(values))
+    assert "Runs: A 2, B 1" in by_run["about_runs"]
+
+
+def test_folds_that_make_no_side(world: World) -> None:
+    plain, noisy = world.predictions(), varied(world, "noisy.parquet", noise=0.8)
+    folds, others = dealt(world, plain), dealt(world, noisy)
+    with pytest.raises(InputError, match=r"not of the same studies: p-0-0.parquet \(3 folds\) has \d+; noisy.*\(2 fo"):
+        compare([[*folds, *others[:2]], plain], world.studies)
+    with pytest.raises(InputError, match=r"noisy-1-0.parquet \(3 folds\) is dealt otherwise than p-0-0"):
+        compare([folds, dealt(world, noisy, deal=1)], world.studies)
+    with pytest.raises(InputError, match="folds are one side"):
+        compare(folds, world.studies)
+    with pytest.raises(InputError, match=r"same predictions twice, also in p-0-0.parquet"):
+        compare([[*folds, *others[:2], folds[2]], plain], world.studies)
+
+
 def test_tables_without_tiers_or_findings_to_score(world: World) -> None:
     world.table.drop("split").write_parquet(world.folder / "bare.parquet")
     made = compare(
@@ -206,6 +261,17 @@ def test_verb(world: World) -> None:
     assert "corrected for 6 tests" in result.output  # two pairs x (all, head, medium)
     assert "100 replicates cannot tell the smallest of 6 tests" in result.output
     assert len(json.loads((world.folder / "c.json").read_text())["pairs"]) == 2
+
+
+def test_verb_with_patterns(world: World) -> None:
+    for name in ("a", "b"):
+        dealt(world, varied(world, f"{name}.parquet", noise=0.3, seed=ord(name)))
+    words = [f"{world.folder}/a-0-*.parquet", f"{world.folder}/b-0-*.parquet", "--studies", str(world.studies)]
+    result = CliRunner().invoke(app, ["compare", *words, "--replicates", "20"])
+    assert result.exit_code == 0, result.output
+    assert "B  b-0-0.parquet, b-0-1.parquet, b-0-2.parquet  (1 x 3 folds)" in result.output
+    result = CliRunner().invoke(app, ["compare", f"{world.folder}/c-*.parquet", *words[1:]])
+    assert "no file fits this pattern" in str(result.exception)
 
 
 def test_the_page_shows_the_measured_false_alarms() -> None:
