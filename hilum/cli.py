@@ -109,8 +109,7 @@ def cache(
         images.verify()
     _unreadable(images.unreadable)
     print(f"{len(images.image_ids):,} images of {size} x {size} px in {output}")
-    recipe = ["nih_quick"] if set(table["source"]) == {"nih"} else ["demo", "findings=null"]
-    _next("hilum", "train", *recipe, f"studies={studies}", f"cache.folder={output}", f"cache.size={size}")
+    _next("hilum", "train", *_recipe_for(table), f"studies={studies}", f"cache.folder={output}", f"cache.size={size}")
 
 
 @app.command()
@@ -312,6 +311,19 @@ def _options(words: list[str]) -> dict[str, Any]:
         options[name.replace("-", "_")] = int(value) if value.isdigit() else value or True
         position += 1
     return options
+
+
+def _recipe_for(table: Any) -> list[str]:
+    """The recipe made for a table like this one, else the word RECIPE and, printed, where to choose it."""
+    from hilum.findings import finding_set
+    from hilum.tables import finding_names
+
+    if set(finding_names(table)) == set(finding_set("nih")):
+        return ["nih_quick"]
+    if set(table["source"]) == {"phantom"}:
+        return ["demo", "findings=null"]
+    print("Choose a RECIPE from the list that `hilum recipes` prints, or write your own.")
+    return ["RECIPE"]
 
 
 def _files(word: str) -> list[str]:

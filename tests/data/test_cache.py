@@ -14,13 +14,17 @@ import cv2
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 import hilum
+from hilum.cli import app
 from hilum.data import cache as building
 from hilum.data.cache import Cache, build_cache, cache, open_cache
 from hilum.errors import InputError, MachineError
+from hilum.findings import finding_set
 from hilum.pixels.read import read_pixels
 from hilum.pixels.spec import PixelSpec
+from hilum.tables import write_studies
 
 T = TypeVar("T")
 SIZE = 32
@@ -280,3 +284,25 @@ def test_the_verb_takes_a_path_or_a_frame(images: pl.DataFrame, tmp_path: Path) 
     assert hilum.cache is cache
     first = cache(tmp_path / "studies.parquet", tmp_path / "cache", size=SIZE)
     assert cache(studies, tmp_path / "cache", size=SIZE).image_ids == first.image_ids
+
+
+@pytest.mark.parametrize(
+    ("source", "findings", "told"),
+    [
+        ("hospital", finding_set("nih"), "hilum train nih_quick studies="),
+        ("phantom", ("Mass",), "hilum train demo findings=null studies="),
+        ("hospital", ("Mass",), "hilum recipes` prints, or write your own.\n\nNext: hilum train RECIPE studies="),
+    ],
+)
+def test_the_verb_names_a_recipe_that_fits(
+    images: pl.DataFrame, tmp_path: Path, source: str, findings: tuple[str, ...], told: str
+) -> None:
+    ids = images.head(2).with_columns(
+        study_id="image_id", patient_id="image_id", view=pl.lit("PA"), source=pl.lit(source)
+    )
+    labels = [pl.lit(0, dtype=pl.Int8).alias(name) for name in findings]
+    write_studies(ids.with_columns(labels), tmp_path / "t.parquet", label_level="study")
+    words = ["cache", str(tmp_path / "t.parquet"), "-o", str(tmp_path / "cache"), "--size", "32"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert told in result.output
