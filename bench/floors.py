@@ -79,6 +79,34 @@ def ridge(x: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.asarray(score)))
 
 
+def floors(table: pl.DataFrame, folder: Path) -> dict[str, Path]:
+    """Predictions of each floor for the test studies of a table with a split: name -> file in `folder`."""
+    findings = finding_names(table)
+    labels = labels_of(table, findings)
+    split = dict(table.select("study_id", "split").iter_rows())
+    part = np.array([split[study] for study in labels.ids])
+    train, test = part == "train", part == "test"
+    pictures = StandardScaler().fit_transform(thumbnails(table, folder / "cache"))
+    facts = StandardScaler().fit_transform(demographics(table))
+    methods: dict[str, tuple[Callable[..., np.ndarray], np.ndarray]] = {
+        "constant": (constant, facts), "view, age, sex": (logistic, facts), "ridge on 16 x 16": (ridge, pictures),
+    }  # fmt: skip
+    known = train[:, None] & ~np.isnan(labels.values)
+    counts = {name: int((labels.values[:, k][known[:, k]] == 1).sum()) for k, name in enumerate(findings)}
+    sizes = {name: int(known[:, k].sum()) for k, name in enumerate(findings)}
+    judged = {}
+    for name, (method, x) in methods.items():
+        frame = pl.DataFrame({"study_id": np.array(labels.ids)[test].tolist()})
+        for k, finding in enumerate(findings):
+            rows, y = known[:, k], labels.values[known[:, k], k]
+            enough = 0 < y.sum() < len(y)
+            score = (method if enough else constant)(x[rows], y, x[test]) if len(y) else np.zeros(test.sum())
+            frame = frame.with_columns(pl.Series(finding, score.astype(np.float32)))
+        judged[name] = folder / f"floor-{len(judged)}.parquet"
+        write_predictions(Predictions(frame, positives=counts, known=sizes, split="test"), judged[name])
+    return judged
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("studies", type=Path)
@@ -89,32 +117,10 @@ def main() -> None:
     table = read_studies(given.studies)
     if "split" not in table.columns:
         table = hold_out(table)
-    findings = finding_names(table)
-    labels = labels_of(table, findings)
-    split = dict(table.select("study_id", "split").iter_rows())
-    part = np.array([split[study] for study in labels.ids])
-    train, test = part == "train", part == "test"
     replicates = 100 if given.quick else 1000
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        pictures = StandardScaler().fit_transform(thumbnails(table, Path(folder) / "cache"))
-        facts = StandardScaler().fit_transform(demographics(table))
-        methods: dict[str, tuple[Callable[..., np.ndarray], np.ndarray]] = {
-            "constant": (constant, facts), "view, age, sex": (logistic, facts), "ridge on 16 x 16": (ridge, pictures),
-        }  # fmt: skip
-        judged: dict[str, Path] = {}
-        for name, (method, x) in methods.items():
-            frame = pl.DataFrame({"study_id": np.array(labels.ids)[test].tolist()})
-            for column, finding in enumerate(findings):
-                known = train & ~np.isnan(labels.values[:, column])
-                y = labels.values[known, column]
-                enough = 0 < y.sum() < len(y)
-                score = (method if enough else constant)(x[known], y, x[test]) if len(y) else np.zeros(test.sum())
-                frame = frame.with_columns(pl.Series(finding, score.astype(np.float32)))
-            judged[name] = Path(folder) / f"{len(judged)}.parquet"
-            positives = {finding: int(np.nansum(labels.values[train, i])) for i, finding in enumerate(findings)}
-            counted = {finding: int((~np.isnan(labels.values[train, i])).sum()) for i, finding in enumerate(findings)}
-            write_predictions(Predictions(frame, positives=positives, known=counted, split="test"), judged[name])
+        judged = floors(table, Path(folder))
         if given.run:
             judged[f"run {given.run.name}"] = given.run / "predictions_test.parquet"
         for name, file in judged.items():
@@ -132,7 +138,7 @@ def main() -> None:
             **{tier: (metrics["macro"][tier] or {}).get("floor") for tier in ("head", "medium", "tail")},
         }
     )
-    print(f"{'mAP on ' + str(int(test.sum())) + ' test studies':<28}{'head':<24}{'medium':<24}{'tail':<24}AUROC")
+    print(f"{'mAP on ' + str(metrics['n_studies']) + ' test studies':<28}{'head':<24}{'medium':<24}{'tail':<24}AUROC")
     for row in rows:
         print(
             f"{row['what']:<28}" + "".join(f"{_text(row.get(key)):<24}" for key in ("head", "medium", "tail", "auroc"))
