@@ -41,6 +41,8 @@ class Chest:
     unfolded: 0 a straight aorta .. 1 a tortuous one.        retrosternal: 0 clear .. 1 filled space behind the sternum.
     depth:    front-to-back scale.     kyphosis: forward bend of the spine.    habitus: 0 thin .. 1 obese.
     bone:     mineral content, 1 in the young.               airy: air content of the lungs, 1 normal, more when hyperinflated.
+    stoop:    how far the upper spine leans forward.         globular: 0 a heart of the usual shape .. 1 a round one.
+    curve:    how far the spine bends sideways at most, towards the left where positive.
     """
 
     sex: str
@@ -72,6 +74,9 @@ class Chest:
     barrel: float = 0.0
     airy: float = 1.0
     magnified: float = 1.0
+    stoop: float = 0.0
+    globular: float = 0.0
+    curve: float = 0.0
 
     @property
     def cardiothoracic_ratio(self) -> float:
@@ -102,7 +107,16 @@ class Chest:
         """x of the anterior and the posterior chest wall (inner side) on the lateral image at a height."""
         front, rear = _between(height, _FRONT_A, _FRONT_X), _between(height, _REAR_A, _REAR_X)
         bow = self.kyphosis * math.sin(math.pi * min(height, 1.0))
-        return 0.5 + (front - 0.5) * self.depth - self.barrel * 0.03, 0.5 + (rear - 0.5) * self.depth + 0.05 * bow
+        back = 0.05 * bow - self.stoop * max(1 - height / 0.5, 0.0) ** 1.5
+        return 0.5 + (front - 0.5) * self.depth - self.barrel * 0.03, 0.5 + (rear - 0.5) * self.depth + back
+
+    def spine_bend(self, y: float) -> float:
+        """How far a scoliosis carries the spine from its course at y of the frontal image: a main curve and a counter-curve."""
+        return self.curve * (math.exp(-(((y - 0.42) / 0.22) ** 2)) - 0.45 * math.exp(-(((y - 0.92) / 0.18) ** 2)))
+
+    def rib_hump(self, side: int) -> float:
+        """How far a scoliosis lets the ribs of its convex side stand out behind."""
+        return 0.5 * max(side * self.curve, 0.0)
 
     def lung(self, side: int) -> Points:
         """Outline (n, 2) of one lung on the frontal image, down to the diaphragm's dome; the heart lies over it."""
@@ -127,7 +141,9 @@ class Chest:
         index = 0 if side < 0 else 1
         base, dome = self.base[index], self.dome[index]
         front = [self.lateral(h, 0.0) for h in (0.62, 0.48, 0.30, 0.14)]
-        rear = [self.lateral(h, 1.0) for h in (0.12, 0.28, 0.50, 0.75, 0.95)]
+        hump = self.rib_hump(side)
+        heights = (0.12, 0.28, 0.50, 0.75, 0.95)
+        rear = [(x + hump * math.sin(math.pi * h), y) for h in heights for x, y in (self.lateral(h, 1.0),)]
         f, r = self.lateral_walls(0.8)[0], self.lateral_walls(1.1)[1]
         corner_front = (f, base - 0.85 * dome + 0.015)
         corner_back = (r - 0.01, base + 0.035)
@@ -148,14 +164,14 @@ class Chest:
         return smooth(
             [
                 (0.5 - 0.055, top),
-                (0.5 - 0.75 * right, y - 0.10),
+                (0.5 - (0.75 + 0.20 * self.globular) * right, y - 0.10),
                 (0.5 - right, y),
                 (0.5 - 0.85 * right, y + 0.09),
                 (0.5 - 0.3 * right, bottom),
                 (0.5 + 0.55 * left, bottom),
-                (0.5 + 0.97 * left, y + 0.115),
-                (0.5 + 0.93 * left, y + 0.045),
-                (0.5 + 0.60 * left, y - 0.06),
+                (0.5 + (0.97 - 0.12 * self.globular) * left, y + 0.115),
+                (0.5 + (0.93 + 0.04 * self.globular) * left, y + 0.045),
+                (0.5 + (0.60 + 0.24 * self.globular) * left, y - 0.06),
                 (0.5 + 0.065, top),
             ]
         )
@@ -165,7 +181,7 @@ class Chest:
         size = (self.heart[0] + self.heart[1]) * self.magnified / 0.36
         front, rear = self.lateral_walls(0.7)
         bottom = self.base[1] - 1.0 * self.dome[1] + 0.05
-        deep, tall = 0.35 * size**0.9, 0.29 * size**0.6
+        deep, tall = 0.35 * size**0.9 * (1 + 0.10 * self.globular), 0.29 * size**0.6
         x = front + 0.03
         return smooth(
             [
@@ -187,11 +203,25 @@ class Chest:
 
     def posterior_rib(self, side: int, number: int) -> Points:
         """Middle line (n, 2) of a posterior rib, 0 the first, from the spine to the chest wall."""
-        return _on(side, _ribs(self)[0][number])
+        line = _on(side, _ribs(self)[0][number])
+        if not self.curve:
+            return line
+        fade = np.linspace(1, 0, len(line)) ** 1.5
+        return line + np.stack(
+            [fade * self.spine_bend(line[0, 1]), self._tilt(line[0, 1]) * (line[:, 0] - 0.5)], axis=1
+        )
 
     def anterior_rib(self, side: int, number: int) -> Points:
         """Middle line (n, 2) of an anterior rib, 0 the first, from the chest wall down to its cartilage."""
-        return _on(side, _ribs(self)[1][number])
+        line = _on(side, _ribs(self)[1][number])
+        if not self.curve:
+            return line
+        start = _ribs(self)[0][number][0, 1]
+        return line + np.stack([np.zeros(len(line)), self._tilt(start) * (line[:, 0] - 0.5)], axis=1)
+
+    def _tilt(self, y: float) -> float:
+        """Slope of the ribs at y where the spine is bent: they fan out on its convex side and crowd on the other."""
+        return -0.5 * (self.spine_bend(y + 0.01) - self.spine_bend(y - 0.01)) / 0.02
 
     def clavicle(self, side: int) -> Points:
         """Middle line (n, 2) of a clavicle, from the sternum outwards."""

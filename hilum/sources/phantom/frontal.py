@@ -160,14 +160,15 @@ def _bones(c: Canvas, chest: Chest, body: F32) -> F32:
         back += [chest.posterior_rib(side, k) for k in range(10)]
         front += [chest.anterior_rib(side, k) for k in range(1, 6)]
         clavicles.append(chest.clavicle(side))
-    ribs = _hollow(c, back, 0.021) * np.float32(0.095) + _hollow(c, front, 0.022) * np.float32(0.055)
-    bones = ribs + _hollow(c, clavicles, 0.024) * np.float32(0.13)
+    ribs = hollow(c, back, 0.021) * np.float32(0.095) + hollow(c, front, 0.022) * np.float32(0.055)
+    bones = ribs + hollow(c, clavicles, 0.024) * np.float32(0.13)
     spine = np.linspace(-0.05, 1.05, 19)
     bodies, discs = [], []
     for y in spine:
-        x = 0.5 + chest.spine_turn * np.sin(np.pi * y)
-        bodies.append(np.array([(x - 0.034, y), (x + 0.034, y), (x + 0.034, y + 0.048), (x - 0.034, y + 0.048)]))
-        discs.append(np.array([(x, y + 0.012), (x, y + 0.036)]))
+        x = 0.5 + chest.spine_turn * np.sin(np.pi * y) + chest.spine_bend(y)
+        low = x + chest.spine_bend(y + 0.048) - chest.spine_bend(y)
+        bodies.append(np.array([(x - 0.034, y), (x + 0.034, y), (low + 0.034, y + 0.048), (low - 0.034, y + 0.048)]))
+        discs.append(np.array([(x, y + 0.012), (low, y + 0.036)]))
     bones += c.fill(bodies, 0.005) * np.float32(0.075) + c.blur(c.lines(discs, 0.010), 0.004) * np.float32(0.05)
     for side in SIDES:
         blade = smooth([(0.30, 0.17), (0.40, 0.145), (0.46, 0.22), (0.41, 0.30), (0.37, 0.42), (0.335, 0.30)])
@@ -178,7 +179,7 @@ def _bones(c: Canvas, chest: Chest, body: F32) -> F32:
     return np.asarray(c.blur(bones, 0.0015) * body * np.float32(chest.bone), np.float32)
 
 
-def _hollow(c: Canvas, lines: Sequence[Points], width: float) -> F32:
+def hollow(c: Canvas, lines: Sequence[Points], width: float) -> F32:
     """Flat bones seen from their side: a bright rim around a weaker core."""
     outer, inner = c.lines(lines, width), c.lines(lines, width * 0.62)
     return np.asarray(outer - np.float32(0.38) * inner, np.float32)

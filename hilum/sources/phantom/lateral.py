@@ -115,34 +115,49 @@ def _airway(c: Canvas, chest: Chest) -> F32:
     )
 
 
-def _bones(c: Canvas, chest: Chest, body: F32) -> F32:
-    """Vertebrae with end plates, sternum, ribs of both sides and the scapulae."""
-    bodies, plates = [], []
-    y = chest.apex - 0.08
+def vertebrae(chest: Chest) -> list[Points]:
+    """Vertebral bodies (4, 2) from above: upper front, upper back, lower back, lower front."""
+    bodies, y = [], chest.apex - 0.08
     for _ in range(17):
         tall, deep = 0.042 + 0.012 * y, 0.036 + 0.010 * y
         x0, x1 = chest.spine_x(y), chest.spine_x(y + tall)
         bodies.append(np.array([(x0 - deep, y), (x0 + deep, y), (x1 + deep, y + tall), (x1 - deep, y + tall)]))
-        plates += [np.array([(x0 - deep, y), (x0 + deep, y)]), np.array([(x1 - deep, y + tall), (x1 + deep, y + tall)])]
         y += tall + 0.010
+    return bodies
+
+
+def ribs(chest: Chest) -> list[Points]:
+    """Middle lines (10, 2) of the ribs of both sides from the back forwards, the right and the left of a pair in turn."""
+    lines = []
+    for k in range(9):
+        for side, shift in ((-1, 0.0), (1, 0.022)):
+            y0 = chest.apex + 0.025 + chest.rib_start + k * chest.rib_gap + shift
+            height = (y0 - chest.apex) / 0.75
+            rear = chest.lateral_walls(height)[1] + 0.01 + shift
+            rear += chest.rib_hump(side) * np.sin(np.pi * min(height, 1.0))
+            y1 = y0 + 0.13 + 0.014 * k
+            front = chest.lateral_walls((y1 - chest.apex) / 0.75)[0]
+            t = np.linspace(0, 1, 10)
+            reach = 1.0 if k < 7 else 0.6
+            lines.append(
+                np.stack([rear + reach * (front - rear) * t, y0 + (y1 - y0) * np.sin(np.pi / 2 * t) ** 1.1], axis=1)
+            )
+    return lines
+
+
+def _bones(c: Canvas, chest: Chest, body: F32) -> F32:
+    """Vertebrae with end plates, sternum, ribs of both sides and the scapulae."""
+    bodies = vertebrae(chest)
+    plates = [plate for corners in bodies for plate in (corners[:2], corners[:1:-1])]
+    if chest.curve:  # vertebrae that are turned and tilted show both rims of their end plates
+        plates += [plate + np.array([[0.0, 0.16], [0.0, -0.16]]) * chest.curve for plate in plates]
     bones = c.fill(bodies, 0.003) * np.float32(0.09) + c.lines(plates, 0.005) * np.float32(0.06)
     sternum = np.array(
         [(chest.lateral_walls(h)[0] - 0.012, chest.lateral(h, 0)[1]) for h in (0.16, 0.26, 0.38, 0.50, 0.62)]
     )
     bones += c.lines([sternum], 0.020) * np.float32(0.12) - c.lines([sternum], 0.010) * np.float32(0.05)
-    ribs = []
-    for k in range(9):
-        for shift in (0.0, 0.022):
-            y0 = chest.apex + 0.025 + chest.rib_start + k * chest.rib_gap + shift
-            rear = chest.lateral_walls((y0 - chest.apex) / 0.75)[1] + 0.01 + shift
-            y1 = y0 + 0.13 + 0.014 * k
-            front = chest.lateral_walls((y1 - chest.apex) / 0.75)[0]
-            t = np.linspace(0, 1, 10)
-            reach = 1.0 if k < 7 else 0.6
-            ribs.append(
-                np.stack([rear + reach * (front - rear) * t, y0 + (y1 - y0) * np.sin(np.pi / 2 * t) ** 1.1], axis=1)
-            )
-    bones += (c.lines(ribs, 0.017) - np.float32(0.4) * c.lines(ribs, 0.010)) * np.float32(0.05)
+    lines = ribs(chest)
+    bones += (c.lines(lines, 0.017) - np.float32(0.4) * c.lines(lines, 0.010)) * np.float32(0.05)
     blade = np.array([(0.80, 0.10), (0.845, 0.20), (0.87, 0.33)])
     bones += c.lines([blade, blade + np.array([0.03, -0.01])], 0.014) * np.float32(0.05)
     return np.asarray(c.blur(bones, 0.0015) * body * np.float32(chest.bone), np.float32)

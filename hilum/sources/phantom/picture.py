@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from hilum.sources.phantom.canvas import Canvas, Points
 from hilum.sources.phantom.chest import Chest, chest_of
 from hilum.sources.phantom.frontal import draw_frontal, mediastinum_outline
-from hilum.sources.phantom.lateral import aorta_line, draw_lateral
+from hilum.sources.phantom.lateral import aorta_line, draw_lateral, ribs, vertebrae
 from hilum.sources.phantom.lesions import PAINTS, SHAPES, strength_of
 from hilum.sources.phantom.patients import Study
 from hilum.sources.phantom.prevalence import DECOYS
@@ -39,9 +39,9 @@ def draw(study: Study, number: int, size: int) -> tuple[NDArray[np.uint8], dict[
             before = scene.density.copy()
             paint(scene, shown[name], strength_of(shown[name]))
             box = box_of(scene.density - before)
-            if box and name not in SHAPES:
+            if box and name not in _OUTLINES:
                 scene.boxes[name] = box
-    for name in SHAPES:
+    for name in _OUTLINES:
         if name in shown:
             scene.boxes[name] = _outline_box(scene, name)
     real = {name for name, lesion in shown.items() if not lesion.mimic and name not in DECOYS}
@@ -91,9 +91,19 @@ def _aorta(chest: Chest, lateral: bool) -> Points:
     return aorta_line(chest) + 0.03 if lateral else mediastinum_outline(chest)
 
 
+def _skeleton(chest: Chest, lateral: bool) -> Points:
+    if lateral:
+        return np.concatenate([*vertebrae(chest)[1:], *(line[:2] for line in ribs(chest))])
+    return np.concatenate([chest.posterior_rib(side, k) for side in (-1, 1) for k in range(10)])
+
+
 _OUTLINES = {
     "Emphysema": _lungs,
     "Cardiomegaly": _heart,
     "Enlarged Cardiomediastinum": _mediastinum,
     "Tortuous Aorta": _aorta,
+    "Cardiomyopathy": _heart,
+    "Kyphosis": _lungs,
+    "Scoliosis": _skeleton,
+    "Osteopenia": _skeleton,
 }

@@ -1,8 +1,10 @@
 """A picture in the making: density so far, and the layers that findings take away or follow."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hilum.sources.phantom.canvas import F32, Canvas
 from hilum.sources.phantom.chest import Chest
@@ -31,6 +33,14 @@ class Scene:
     bones: F32
     body: F32
     boxes: dict[str, tuple[int, int, int, int]] = field(default_factory=dict)
+
+    def at(self, side: int, height: float, out: float, back: float) -> tuple[float, float]:
+        """A point in a lung on this view: a way out from the mediastinum on the frontal, back from the sternum on the lateral."""
+        return self.chest.lateral(height, back) if self.lateral else self.chest.frontal(side, height, out)
+
+    def fill(self, patch: NDArray[np.floating[Any]], amount: float) -> None:
+        """Water for air: density rises where there was air, at most to that of soft tissue."""
+        self.density += np.clip(patch, 0, 1.2) * self.air * np.float32(0.40 * amount)
 
 
 def box_of(change: F32, share: float = 0.2) -> tuple[int, int, int, int] | None:

@@ -1,9 +1,6 @@
-"""Diseases that fill or collapse the lung: opacity, consolidation, pneumonia, infiltration, edema, atelectasis, fibrosis."""
-
-from typing import Any
+"""Diseases that fill or scar the lung: opacity, consolidation, pneumonia, tuberculosis, edema, atelectasis, fibrosis."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hilum.sources.phantom.canvas import F32
 from hilum.sources.phantom.patients import Lesion
@@ -11,20 +8,9 @@ from hilum.sources.phantom.scene import Scene
 from hilum.sources.phantom.streams import stream
 
 
-def _at(scene: Scene, lesion: Lesion, height: float, out: float, back: float) -> tuple[float, float]:
-    if scene.lateral:
-        return scene.chest.lateral(height, back)
-    return scene.chest.frontal(lesion.side, height, out)
-
-
 def _grain(scene: Scene, lesion: Lesion, cells: int) -> F32:
     rng = stream(lesion.key[0], "grain", lesion.key[1], lesion.key[2], lesion.finding, int(scene.lateral))
     return scene.canvas.noise(rng, cells)
-
-
-def _fill(scene: Scene, patch: NDArray[np.floating[Any]], amount: float) -> None:
-    """Water for air: density rises where there was air, at most to that of soft tissue."""
-    scene.density += np.clip(patch, 0, 1.2) * scene.air * np.float32(0.40 * amount)
 
 
 def _bronchograms(scene: Scene, patch: F32, amount: float) -> None:
@@ -36,14 +22,14 @@ def opacity(scene: Scene, lesion: Lesion, strength: float) -> None:
     """A hazy, ground-glass opacity without an edge, through which the vessels are still seen."""
     w, c = lesion.where, scene.canvas
     size = 0.09 + 0.08 * w[0]
-    x, y = _at(scene, lesion, 0.35 + 0.5 * w[1], 0.3 + 0.45 * w[2], 0.2 + 0.65 * w[3])
+    x, y = scene.at(lesion.side, 0.35 + 0.5 * w[1], 0.3 + 0.45 * w[2], 0.2 + 0.65 * w[3])
     patch = c.cloud(x, y, size, size * (0.8 + 0.6 * w[4]), 90 * w[5]) * (
         1 + np.float32(0.18) * _grain(scene, lesion, 24)
     )
-    _fill(scene, patch, 0.62 * strength)
+    scene.fill(patch, 0.62 * strength)
     if w[6] < 0.35 and not scene.lateral:  # often on both sides
         x, y = scene.chest.frontal(-lesion.side, 0.4 + 0.4 * w[7], 0.3 + 0.4 * w[8])
-        _fill(scene, c.cloud(x, y, size, 0.8 * size), 0.45 * strength)
+        scene.fill(c.cloud(x, y, size, 0.8 * size), 0.45 * strength)
 
 
 def consolidation(scene: Scene, lesion: Lesion, strength: float) -> None:
@@ -51,12 +37,12 @@ def consolidation(scene: Scene, lesion: Lesion, strength: float) -> None:
     w, c = lesion.where, scene.canvas
     upper = w[0] < 0.35
     height = 0.24 + 0.12 * w[1] if upper else 0.68 + 0.14 * w[1]
-    x, y = _at(scene, lesion, height, 0.5, 0.35 + 0.2 * w[2] if upper else 0.72)
+    x, y = scene.at(lesion.side, height, 0.5, 0.35 + 0.2 * w[2] if upper else 0.72)
     patch = np.minimum(1.5 * c.cloud(x, y, 0.13 + 0.05 * w[3], 0.11 + 0.05 * w[4], 30 * (w[5] - 0.5)), 1)
     fissure = scene.chest.level(0.42 + 0.06 * w[6], lesion.side)
     edge = np.clip((c.rows() - np.float32(fissure)) * 90, -1, 1) * (-1 if upper else 1)
     patch = patch * (0.5 + 0.5 * edge) * (1 + np.float32(0.08) * _grain(scene, lesion, 16))
-    _fill(scene, patch, 0.95 * strength)
+    scene.fill(patch, 0.95 * strength)
     _bronchograms(scene, patch, strength)
 
 
@@ -64,12 +50,41 @@ def pneumonia(scene: Scene, lesion: Lesion, strength: float) -> None:
     """Patchy segmental filling, blotches that run together, mostly in one lower zone."""
     w, c = lesion.where, scene.canvas
     height, out = 0.50 + 0.34 * w[0], 0.25 + 0.45 * w[1]
-    x, y = _at(scene, lesion, height, out, 0.35 + 0.45 * w[2])
+    x, y = scene.at(lesion.side, height, out, 0.35 + 0.45 * w[2])
     size = 0.085 + 0.06 * w[3]
     blotches = np.clip(0.62 + 0.55 * _grain(scene, lesion, 18), 0, 1.4)
     patch = np.minimum(1.3 * c.cloud(x, y, size * 1.15, size, 60 * w[4]), 1) * blotches
-    _fill(scene, patch, 0.85 * strength)
+    scene.fill(patch, 0.85 * strength)
     _bronchograms(scene, patch, 0.7 * strength)
+
+
+def tuberculosis(scene: Scene, lesion: Lesion, strength: float) -> None:
+    """Patches in an upper zone with one or two cavities, small nodules scattered around, streaks to a hilum drawn upwards."""
+    w, c = lesion.where, scene.canvas
+    rng = stream(lesion.key[0], "tubercles", lesion.key[1], lesion.key[2])
+    height, out, back = 0.17 + 0.10 * w[0], 0.40 + 0.25 * w[1], 0.55 + 0.12 * w[2]
+    x, y = scene.at(lesion.side, height, out, back)
+    size = 0.080 + 0.035 * w[3]
+    blotches = np.clip(0.60 + 0.60 * _grain(scene, lesion, 22), 0, 1.4)
+    patch = np.minimum(1.3 * c.cloud(x, y, size, 1.1 * size), 1) * blotches
+    for k in range(1 + int(2 * w[4])):
+        radius = (0.038 + 0.016 * w[5]) * (1 - 0.35 * k)
+        cx, cy = x + (0.8 * k - 0.2) * size, y + (0.9 * k - 0.2) * size
+        wall = np.minimum(1.6 * c.bump(cx, cy, radius, (0.85 + 0.3 * w[6]) * radius, soft=0.15), 1) * (
+            0.7 + 0.4 * blotches
+        )
+        hole = np.minimum(1.8 * c.bump(cx + 0.15 * radius, cy, 0.58 * radius, (0.50 + 0.15 * w[7]) * radius), 1)
+        patch = np.maximum(patch, wall) * (1 - hole)
+    dots = c.blank()
+    for _ in range(9):
+        away, turn = size * (0.7 + 1.1 * rng.random()), 2 * np.pi * rng.random()
+        dots = np.maximum(
+            dots, c.bump(x + away * np.cos(turn), y + abs(away * np.sin(turn)), 0.011 + 0.005 * rng.random())
+        )
+    hx, hy = scene.at(lesion.side, 0.38, 0.05, 0.50)
+    streaks = [np.array([(x + d, y), (hx + 0.4 * d, hy)]) for d in (-0.03, 0.0, 0.03)]
+    scene.fill(patch + np.float32(0.6) * dots, 0.72 * strength)
+    scene.density += c.blur(c.lines(streaks, 0.006), 0.002) * scene.lung * np.float32(0.07 * strength)
 
 
 def infiltration(scene: Scene, lesion: Lesion, strength: float) -> None:
@@ -80,7 +95,7 @@ def infiltration(scene: Scene, lesion: Lesion, strength: float) -> None:
     for side in (lesion.side,) if scene.lateral else sides:
         x, y = scene.chest.lateral(0.65, 0.6) if scene.lateral else scene.chest.frontal(side, 0.55 + 0.25 * w[1], 0.32)
         patch = c.cloud(x, y, 0.12, 0.15 + 0.05 * w[2])
-        _fill(scene, patch * (0.20 + 0.6 * streaks), 0.85 * strength)
+        scene.fill(patch * (0.20 + 0.6 * streaks), 0.85 * strength)
         scene.density += patch * scene.vessels * np.float32(0.9 * strength)
 
 
@@ -90,7 +105,7 @@ def edema(scene: Scene, lesion: Lesion, strength: float) -> None:
     haze: F32 = np.float32(0.8) + np.float32(0.2) * _grain(scene, lesion, 20)
     if scene.lateral:
         patch = c.cloud(*scene.chest.lateral(0.48, 0.5), 0.19, 0.20)
-        _fill(scene, patch * haze, 0.42 * strength)
+        scene.fill(patch * haze, 0.42 * strength)
         scene.density += scene.vessels * np.float32(0.5 * strength)
         return
     wings = c.blank()
@@ -98,7 +113,7 @@ def edema(scene: Scene, lesion: Lesion, strength: float) -> None:
         x, y = scene.chest.frontal(side, 0.50 + 0.05 * w[0], 0.26)
         uneven = 1.0 + 0.35 * (w[1] - 0.5) * side
         wings += c.cloud(x, y, 0.125, 0.19, 14.0 * side) * np.float32(uneven)
-    _fill(scene, wings * haze, 0.40 * strength)
+    scene.fill(wings * haze, 0.40 * strength)
     scene.density += scene.vessels * np.float32(0.6 * strength)
     lines = []
     for side in (-1, 1):
@@ -126,10 +141,10 @@ def atelectasis(scene: Scene, lesion: Lesion, strength: float) -> None:
         bands.append(np.array([(x0, y + tilt), ((x0 + x1) / 2, y - 0.004), (x1, y - tilt)]))
         widths.append(0.008 + 0.008 * w[5])
     plates = c.blur(c.lines(bands, widths), 0.003)
-    _fill(scene, plates, 0.5 * strength)
+    scene.fill(plates, 0.5 * strength)
     x = chest.lateral(0.85, 0.6 + 0.2 * w[6])[0] if scene.lateral else 0.5 + side * (0.16 + 0.10 * w[6])
     base = c.cloud(x, floor + 0.02, 0.12, 0.055 + 0.025 * w[7])
-    _fill(scene, np.minimum(1.4 * base, 1), 0.8 * strength)
+    scene.fill(np.minimum(1.4 * base, 1), 0.8 * strength)
 
 
 def fibrosis(scene: Scene, lesion: Lesion, strength: float) -> None:
@@ -145,4 +160,4 @@ def fibrosis(scene: Scene, lesion: Lesion, strength: float) -> None:
             where += c.cloud(*chest.frontal(side, 0.80, 0.75), 0.11, 0.17 + 0.06 * w[0])
             where += c.cloud(*chest.frontal(side, 0.30, 0.97), 0.05, 0.25) * np.float32(0.6)
     scene.density += np.minimum(where, 1) * net * np.minimum(scene.air * 1.4, 1) * np.float32(0.22 * strength)
-    _fill(scene, where, 0.16 * strength)
+    scene.fill(where, 0.16 * strength)

@@ -1,4 +1,4 @@
-"""Round and ring-shaped things: nodule, mass, lung lesion, hiatal hernia."""
+"""Round and ring-shaped things: nodule, granuloma, mass, lung lesion, hiatal hernia."""
 
 import numpy as np
 
@@ -25,6 +25,21 @@ def nodule(scene: Scene, lesion: Lesion, strength: float) -> None:
     size = 0.018 + 0.022 * w[3]
     ball = scene.canvas.bump(x, y, size, size * (0.85 + 0.3 * w[4]), soft=0.12)
     scene.density += ball * np.float32(0.29 * strength)
+
+
+def granuloma(scene: Scene, lesion: Lesion, strength: float) -> None:
+    """One to three old scars full of calcium: under 1 cm, sharp, round and as dense as bone."""
+    w, c, side = lesion.where, scene.canvas, lesion.side
+    places = [(0.20 + 0.55 * w[0], 0.25 + 0.55 * w[1], 0.25 + 0.55 * w[2])]
+    if w[3] < 0.6:
+        places.append((places[0][0] + 0.05 + 0.05 * w[4], places[0][1] - 0.12, places[0][2] + 0.08))
+    if w[3] < 0.3:  # and a lymph node
+        places.append((0.40, 0.10, 0.52))
+    grains = c.blank()
+    for height, out, back in places:
+        x, y = scene.at(side, height, out, back)
+        grains = np.maximum(grains, c.bump(x, y, 0.0115 + 0.005 * w[5], soft=0.05))
+    scene.density += np.minimum(1.5 * grains, 1) * np.float32(0.40 * strength)
 
 
 def mass(scene: Scene, lesion: Lesion, strength: float) -> None:

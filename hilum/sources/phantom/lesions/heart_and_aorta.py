@@ -20,6 +20,12 @@ def cardiomegaly(chest: Chest, lesion: Lesion, strength: float) -> Chest:
     return replace(chest, heart=(chest.heart[0] * grow * (1 - more), chest.heart[1] * grow * (1 + more / 2)))
 
 
+def cardiomyopathy(chest: Chest, lesion: Lesion, strength: float) -> Chest:
+    """All chambers wide: a heart as round as a ball on the frontal, reaching back towards the spine on the lateral."""
+    grow = 1 + (0.23 + 0.08 * lesion.where[0]) * strength
+    return replace(chest, heart=(chest.heart[0] * grow, chest.heart[1] * grow), globular=min(1.2, strength))
+
+
 def enlarged_mediastinum(chest: Chest, lesion: Lesion, strength: float) -> Chest:
     """A wide upper mediastinum; true when the space behind the sternum is filled as well, mimicked by either sign alone."""
     w = lesion.where
