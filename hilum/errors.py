@@ -29,7 +29,16 @@ class InputError(HilumError):
 
 
 class UnreadableImage(InputError):
-    """One image cannot be read; callers that walk many images collect these and go on."""
+    """One image cannot be read; callers that walk many images collect these and go on.
+
+    code: the reason as a word that programs can rely on (`hilum.pixels.codes.REFUSALS`).
+    """
+
+    def __init__(
+        self, what: str, *, where: str | Path | None = None, do: str | None = None, code: str = "undecodable"
+    ):
+        super().__init__(what, where=where, do=do)
+        self.code = code
 
 
 class MachineError(HilumError):
