@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hilum.errors import HilumError
+from hilum.errors import MachineError, UnreadableImage
 from hilum.pixels.read import read_pixels
 from hilum.pixels.spec import PixelSpec
 
@@ -46,8 +46,10 @@ def decode_all(paths: Sequence[str], spec: PixelSpec, workers: int | None = None
 def _decode(path: str, spec: PixelSpec) -> Decoded:
     try:
         return read_pixels(path, spec)
-    except HilumError as error:
+    except UnreadableImage as error:
         return error.what
+    except MachineError:  # no decoder process: no file's fault
+        raise
     except Exception as error:  # one strange file must not end a night's work
         return f"{type(error).__name__} while decoding: {error}"
 

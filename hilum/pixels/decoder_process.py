@@ -13,6 +13,8 @@ import numpy as np
 from hilum.errors import UnreadableImage
 from hilum.pixels.child import HEAD, JSON_LIMIT, Answer
 from hilum.pixels.confine import confine
+from hilum.pixels.dicom import read_dicom
+from hilum.pixels.header import DICOM, kind_of
 from hilum.pixels.raster import Grey, decode_raster
 from hilum.pixels.render import render
 from hilum.pixels.spec import PixelSpec
@@ -77,7 +79,12 @@ def _answer(question: Answer, data: bytes) -> tuple[Answer, Any]:
 
 def _decoded(data: bytes, at_least: int | None, pixel_limit: int, spec: dict[str, Any] | None) -> tuple[Answer, Any]:
     provenance: dict[str, Any] = {}
-    image: Grey = decode_raster(data, at_least=at_least, pixel_limit=pixel_limit)
+    image: Grey
+    if kind_of(data) == DICOM:
+        rendered = read_dicom(data, at_least=at_least, pixel_limit=pixel_limit)
+        image, provenance = rendered.image, rendered.provenance.as_dict()
+    else:
+        image = decode_raster(data, at_least=at_least, pixel_limit=pixel_limit)
     if spec:
         image = render(image, PixelSpec(**spec))
     answer = {"shape": image.shape, "dtype": str(image.dtype), "provenance": provenance}

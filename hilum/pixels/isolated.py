@@ -46,7 +46,7 @@ _LOST = {  # why the child was lost: what, do, code
 
 @dataclass(frozen=True)
 class Decoded:
-    """image: (H, W) uint8 or uint16, bright = dense; provenance: plain values on how it came about."""
+    """image: (H, W) uint8 or uint16, bright = dense; provenance: of a DICOM file (`Provenance.as_dict`), else empty."""
 
     image: Grey
     provenance: dict[str, Any]

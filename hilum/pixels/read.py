@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hilum.errors import UnreadableImage, from_os_error
-from hilum.pixels.header import DICOM, JPEG, PNG, kind_of, read_header
+from hilum.pixels.header import DICOM, JPEG, PNG, read_header, readable_kind
+from hilum.pixels.isolated import BYTES, own_decoder
 from hilum.pixels.raster import Grey, decode_raster
 from hilum.pixels.render import Square, render
 from hilum.pixels.spec import PixelSpec
@@ -15,23 +16,31 @@ __all__ = ["DECODERS", "PIXEL_LIMIT", "image_size", "read_image", "read_pixels",
 PIXEL_LIMIT = 100_000_000
 _START = 1 << 16  # bytes read to know kind and size; what a JPEG says of itself may run longer
 
-# The kinds of file that are read: (data, at_least=, pixel_limit=) -> (H, W). A new kind is one line here.
-DECODERS: dict[str, Callable[..., Grey]] = {PNG: decode_raster, JPEG: decode_raster}
+
+def decode_isolated(data: bytes, *, at_least: int | None = None, pixel_limit: int = PIXEL_LIMIT) -> Grey:
+    """The picture in a file by this thread's own decoder process."""
+    return own_decoder().decode(data, at_least=at_least, pixel_limit=pixel_limit).image
+
+
+# The kinds of file that are read: (data, at_least=, pixel_limit=) -> (H, W). A new kind is one line here. DICOM's codecs
+# crash, so they run apart; those of PNG and JPEG were seen to be sturdy.
+DECODERS: dict[str, Callable[..., Grey]] = {PNG: decode_raster, JPEG: decode_raster, DICOM: decode_isolated}
 
 
 def read_image(path: str | Path, *, at_least: int | None = None, pixel_limit: int = PIXEL_LIMIT) -> Grey:
     """One image file as a grey picture (H, W), uint8, or uint16 where the file has 16 bits; upright, bright = dense.
 
+    A DICOM file is decoded in a process of its own, one per thread, that lives as long as the thread.
     at_least: the pixels both sides must keep; lets a large JPEG be decoded at a fraction of its size.
     pixel_limit: a file whose header says more pixels is refused before anything is decoded.
-    Raises UnreadableImage with path, reason and remedy.
+    Raises UnreadableImage with path, reason and remedy; MachineError where no process can be started.
     """
     with _told(path), Path(path).open("rb") as file:
         data = file.read(_START)
-        kind = _known(data)
+        kind = readable_kind(data)
         if kind == PNG:
             read_header(data, pixel_limit=pixel_limit, whole=False)  # before a huge file is read
-        data += file.read()
+        data += file.read(BYTES) if kind == DICOM else file.read()  # what is larger is refused
         return DECODERS[kind](data, at_least=at_least, pixel_limit=pixel_limit)
 
 
@@ -41,27 +50,18 @@ def read_pixels(path: str | Path, spec: PixelSpec) -> Square:
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """(width, height) in pixels as stored, from the header of a PNG or JPEG alone. Raises UnreadableImage."""
+    """(width, height) in pixels as stored, from the header alone. Raises UnreadableImage."""
     with _told(path), Path(path).open("rb") as file:
         data = file.read(_START)
-        if _known(data) == JPEG:
-            data += file.read()  # a thumbnail or a profile may come before the size
+        kind = readable_kind(data)
+        if kind != PNG:
+            data += file.read(BYTES)  # a thumbnail, a profile or private elements may come before the size
+        if kind == DICOM:
+            from hilum.pixels.dicom import dicom_size  # its packages take a while to import, and only the child decodes
+
+            return dicom_size(data)
         header = read_header(data, whole=False)
         return header.width, header.height
-
-
-def _known(start: bytes) -> str:
-    """The kind of a file that begins so, if there is a decoder for it."""
-    kind = kind_of(start)
-    if kind in DECODERS:
-        return kind
-    if not start:
-        raise UnreadableImage("the file is empty", do="copy or download the file again")
-    if kind is None:
-        raise UnreadableImage("this is not an image file (its first bytes show no known kind)", do="leave it out")
-    if kind == DICOM:
-        raise UnreadableImage("DICOM files are not read yet", do="convert it to PNG, windowed, first")
-    raise UnreadableImage(f"this is a {kind} file, which is not read", do="convert it to PNG")
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def _told(path: str | Path) -> Iterator[None]:
     try:
         yield
     except UnreadableImage as error:
-        raise UnreadableImage(error.what, where=path, do=error.do) from error.__cause__
+        raise UnreadableImage(error.what, where=path, do=error.do, code=error.code) from error.__cause__
     except OSError as error:
         told = from_os_error(error, path)
         raise UnreadableImage(told.what, where=path, do=told.do) from error

@@ -1,6 +1,7 @@
-"""Your own images: a folder of PNG and JPEG files, with a table (CSV, TSV or parquet) that names them, or without one.
+"""Your own images: a folder of PNG, JPEG and DICOM files, with a table (CSV, TSV or parquet) that names them, or without one.
 
-A row of the table is an image, named by a path below the folder or by the file name alone, with its ending or without.
+A row of the table is an image, named by a path below the folder or by the file name alone, with its ending or without;
+DICOM files also by their SOP instance UID, and all those of a study by its UID. What the table lacks, their headers say.
 The columns of image, patient, study, view, age and sex are guessed from common names unless they are named; every other
 column that holds nothing but 1, 0, -1 (uncertain) and blank (not labelled) is a finding. What was decided is told.
 """
@@ -15,9 +16,20 @@ import polars as pl
 from hilum.errors import InputError, from_os_error, nearest
 from hilum.findings import canonical
 from hilum.progress import Progress, silent
+from hilum.sources.dicom_tree import read_tree
 from hilum.sources.imported import Imported
 from hilum.sources.matching import match_files
-from hilum.sources.reading import ages, file_content, image_files, sexes, text_table, trimmed, views, without_suffix
+from hilum.sources.reading import (
+    ages,
+    file_content,
+    files_beneath,
+    is_image_name,
+    sexes,
+    text_table,
+    trimmed,
+    views,
+    without_suffix,
+)
 from hilum.tables import COLUMNS, finding_names
 
 # Names that a column goes by elsewhere, letters and digits only, the most telling first.
@@ -52,14 +64,14 @@ def import_folder(
     age_column: str | None = None,
     sex_column: str | None = None,
 ) -> Imported:
-    """The images beneath `root` and what a table says of them. No image is decoded.
+    """The images beneath `root` and what a table and DICOM headers say of them. No image is decoded.
 
-    patients: known asks for a patient column; unknown leaves patient_id empty.
-    table:    the table's path, from here or from `root`; None = every image is a study of its own, without labels.
+    patients: known asks for every image's patient, in a column or a header; unknown leaves patient_id empty.
+    table:    the table's path, from here or from `root`; None = no labels; a PNG or JPEG is a study of its own.
     ..._column: the name of a column; None = guess it.
 
     Raises InputError for a folder without images, a column that is missing or was rounded by a spreadsheet, a file
-    name that fits several files, and a table that fits no file.
+    name that fits several files, a table that fits no file, and two DICOM files that differ under one UID.
     """
     root = root.resolve()
     named = {
@@ -74,19 +86,25 @@ def import_folder(
     for option, value in given.items():
         if value is True:  # what a bare flag on the command line becomes
             raise InputError(f"--{option} has no value", do=f"write --{option} NAME")
-    files = image_files(root)
+    beneath = files_beneath(root)
+    pictures = [path for path in beneath if is_image_name(path)]
+    headers, header_notes = read_tree([path for path in beneath if not is_image_name(path)], root, progress)
+    files = sorted([*pictures, *map(Path, headers["path"])])
     if not files:
+        why = "; ".join(note.rstrip(".") for note in header_notes)
         raise InputError(
-            "there is no PNG or JPEG file in this folder or beneath it",
+            "there is no PNG, JPEG or DICOM file to use in this folder or beneath it" + (f": {why}" if why else ""),
             where=root,
-            do="give the folder that holds the images (DICOM files must be exported as PNG first)",
+            do="give the folder that holds the images",
         )
     if table is None:
-        return _images_alone(root, files, patients)
+        studies, notes = _images_alone(root, pictures, headers, known=patients == "known")
+        return Imported(studies, "study", notes=[*header_notes, *notes])
     file = _table_file(str(table), root)
     rows = _read(file)
-    columns, notes = _columns(rows, {role: str(name) for role, name in named.items() if name is not None}, file)
-    if patients == "known" and "patient" not in columns:
+    chosen = {role: str(name) for role, name in named.items() if name is not None}
+    columns, notes = _columns(rows, chosen, file, by_study=not headers.is_empty())
+    if patients == "known" and "patient" not in columns and headers.is_empty():
         raise InputError(
             "the table has no column that looks like a patient's id",
             where=file,
@@ -95,35 +113,55 @@ def import_folder(
     for role in ("image", "patient", "study"):
         if role in columns:
             _refuse_rounded(rows[columns[role]], file)
-    matched, match_notes = _with_files(rows, columns["image"], root, files, file)
-    studies, study_notes = _studies(matched, columns, root, file, known=patients == "known")
-    return Imported(studies, _label_level(studies), notes=[*notes, *match_notes, *study_notes])
+    matched, match_notes = _with_files(rows, columns, root, files, file, headers)
+    studies, study_notes = _studies(matched, columns, root, file, headers, known=patients == "known")
+    return Imported(studies, _label_level(studies), notes=[*header_notes, *notes, *match_notes, *study_notes])
 
 
-def _images_alone(root: Path, files: list[Path], patients: str) -> Imported:
-    """Each image is a study; there are neither labels nor patients."""
+def _images_alone(
+    root: Path, pictures: list[Path], headers: pl.DataFrame, *, known: bool
+) -> tuple[pl.DataFrame, list[str]]:
+    """DICOM files by their headers; each other image is a study of its own. There are no labels."""
     tables = _tables_in(root)
     found = f" (tables in the folder: {', '.join(tables[:4])})" if tables else ""
-    if patients == "known":
+    if known and headers.is_empty():
         raise InputError(
             "without a table nobody knows which patient an image shows",
             where=root,
             do=f"name a table with --table{found}, or say --patients unknown",
         )
-    names = _image_ids(files, root)
-    studies = pl.DataFrame(
-        {
-            "study_id": names,
-            "patient_id": pl.Series([None] * len(files), dtype=pl.String),
-            "image_id": names,
-            "path": [str(path) for path in files],
-            "view": ["unknown"] * len(files),
-            "source": ["folder"] * len(files),
-        }
+    names = _image_ids(pictures, root)
+    paths = [str(path) for path in pictures]
+    alone = pl.DataFrame(
+        {"path": paths, "image_id": names, "study_id": names, "view": ["unknown"] * len(names)},
+        schema_overrides=dict.fromkeys(("path", "image_id", "study_id", "view"), pl.String),
     )
-    return Imported(
-        studies, "study", notes=[f"{len(files):,} images without a table{found}: each is a study of its own."]
-    )
+    studies = pl.concat([headers, alone], how="diagonal").with_columns(source=pl.lit("folder"))
+    if known:
+        _refuse_nameless(studies, root)
+    else:
+        studies = studies.with_columns(patient_id=pl.lit(None, dtype=pl.String))
+    counted = [f"{len(pictures):,} images without a table{found}: each is a study of its own."] if pictures else []
+    return _without_empty(studies), counted
+
+
+def _refuse_nameless(studies: pl.DataFrame, root: Path) -> None:
+    """Where some images have a patient and others none."""
+    nameless = studies.filter(pl.col("patient_id").is_null())
+    if nameless.height:
+        example = Path(nameless["path"][0]).relative_to(root).as_posix()
+        raise InputError(
+            f"{nameless.height:,} of {studies.height:,} images name no patient, such as {example!r}: "
+            "its header has no PatientID, or it is no DICOM file",
+            where=root,
+            do="name a table that has the patients with --table, or say --patients unknown",
+        )
+
+
+def _without_empty(studies: pl.DataFrame) -> pl.DataFrame:
+    """Without what may be absent and nobody said."""
+    optional = [name for name in ("view_raw", "study_date", "age", "sex", "device") if name in studies.columns]
+    return studies.drop([name for name in optional if studies[name].null_count() == studies.height])
 
 
 def _table_file(table: str, root: Path) -> Path:
@@ -173,8 +211,10 @@ def _read(file: Path) -> pl.DataFrame:
     return rows
 
 
-def _columns(rows: pl.DataFrame, named: dict[str, str], file: Path) -> tuple[dict[str, str], list[str]]:
-    """Which column plays which role, and one note on what was guessed."""
+def _columns(
+    rows: pl.DataFrame, named: dict[str, str], file: Path, *, by_study: bool
+) -> tuple[dict[str, str], list[str]]:
+    """Which column plays which role, and one note on what was guessed. by_study: a study column may stand for the images."""
     for role, name in named.items():
         if name not in rows.columns:
             raise InputError(
@@ -187,7 +227,7 @@ def _columns(rows: pl.DataFrame, named: dict[str, str], file: Path) -> tuple[dic
         if role not in columns and free:
             columns[role] = free[0]
             guessed.append(f"{role} = {free[0]!r}")
-    if "image" not in columns:
+    if "image" not in columns and not (by_study and "study" in columns):
         raise InputError(
             f"no column looks like a file name among {', '.join(map(repr, rows.columns[:12]))}",
             where=file,
@@ -207,11 +247,19 @@ def _refuse_rounded(ids: pl.Series, file: Path) -> None:
 
 
 def _with_files(
-    rows: pl.DataFrame, column: str, root: Path, files: list[Path], table: Path
+    rows: pl.DataFrame, columns: dict[str, str], root: Path, files: list[Path], table: Path, headers: pl.DataFrame
 ) -> tuple[pl.DataFrame, list[str]]:
     """The rows that have a file, its path in the column _PATH, and notes on the rest."""
+    column = columns.get("image", columns.get("study", ""))
     cells = rows[column].to_list()
-    chosen = match_files(cells, files, root, table)
+    by_uid = {uid: Path(path) for uid, path in headers.select("image_id", "path").iter_rows()}
+    matched = match_files(cells, files, root, table) if "image" in columns else [None] * len(cells)
+    chosen = [path or by_uid.get(cell or "") for path, cell in zip(matched, cells, strict=True)]
+    if not any(chosen) and "study" in columns:
+        column = columns["study"]
+        of_study = headers.select(pl.col("study_id").alias(column), pl.col("path").alias(_PATH))
+        rows = rows.join(of_study, on=column, how="left", maintain_order="left_right")
+        cells, chosen = rows[column].to_list(), [path and Path(path) for path in rows[_PATH]]
     if not any(chosen):
         example = next((cell for cell in cells if cell is not None), "nothing")
         raise InputError(
@@ -239,41 +287,56 @@ def _with_files(
 
 
 def _studies(
-    rows: pl.DataFrame, columns: dict[str, str], root: Path, file: Path, *, known: bool
+    rows: pl.DataFrame, columns: dict[str, str], root: Path, file: Path, headers: pl.DataFrame, *, known: bool
 ) -> tuple[pl.DataFrame, list[str]]:
-    """The study table of rows that have a file, and notes on studies, findings and what was left out."""
-    images = pl.Series(_image_ids([Path(path) for path in rows[_PATH]], root), dtype=pl.String)
+    """The study table of rows that have a file, and notes on studies, findings and what was left out.
+
+    A header's patient or study is taken only where the table has no such column: the ids of both may be of two systems.
+    """
+    said = rows.select(pl.col(_PATH).alias("path")).join(headers, on="path", how="left", maintain_order="left")
+    nothing = pl.Series([None] * rows.height, dtype=pl.String)
+    cells = {role: rows[columns[role]] if role in columns else nothing for role in GUESSES}
+    images = said["image_id"].fill_null(
+        pl.Series(_image_ids([Path(path) for path in rows[_PATH]], root), dtype=pl.String)
+    )
     findings, left_out = _findings(rows, set(columns.values()), file)
     notes = [f"{len(findings)} findings: {', '.join(findings)}." if findings else "No column holds findings."]
     if left_out:
         notes.append(f"Columns left out: {', '.join(left_out)}.")
-    patient = rows[columns["patient"]] if known else pl.Series([None] * rows.height, dtype=pl.String)
+    patient = (cells["patient"] if "patient" in columns else said["patient_id"]) if known else nothing
     if "study" not in columns:
-        study = images
-        notes.append("There is no study column: each image is a study of its own.")
+        study = said["study_id"].fill_null(images)
+        if said["study_id"].null_count():
+            notes.append("There is no study column: each image is a study of its own.")
     else:
-        study = rows[columns["study"]]
+        study = cells["study"]
         pairs = pl.DataFrame({"study": study, "patient": patient}).unique()
         if known and pairs["study"].n_unique() < pairs.height:
             study = pl.select(pl.concat_str([patient, study], separator="/")).to_series()
             notes.append("Study ids repeat from patient to patient, so they are written PATIENT/STUDY.")
-    raw_view = rows[columns["view"]] if "view" in columns else pl.Series([None] * rows.height, dtype=pl.String)
     data = {
         "study_id": study,
         "patient_id": patient,
         "image_id": images,
         "path": rows[_PATH],
-        "view": views(raw_view),
-        "view_raw": raw_view,
+        "view": pl.select(pl.when(cells["view"].is_null()).then(said["view"]).otherwise(views(cells["view"])))
+        .to_series()
+        .fill_null("unknown"),
+        "view_raw": cells["view"].fill_null(said["view_raw"]),
         "source": pl.repeat("folder", rows.height, eager=True),
+        "study_date": said["study_date"],
+        "device": said["device"],
     }
     for role, parse in (("age", ages), ("sex", sexes)):
-        if role in columns:
-            given = rows[columns[role]]
-            data[role] = parse(given)
-            if lost := data[role].null_count() - given.null_count():
-                notes.append(f"{lost:,} entries of {given.name!r} cannot be read as {role} and count as unknown.")
-    return pl.DataFrame({**data, **findings}), notes
+        given = cells[role]
+        read = parse(given)
+        if lost := read.null_count() - given.null_count():
+            notes.append(f"{lost:,} entries of {given.name!r} cannot be read as {role} and count as unknown.")
+        data[role] = read.fill_null(said[role])
+    studies = pl.DataFrame({**data, **findings})
+    if known and "patient" not in columns:
+        _refuse_nameless(studies, root)
+    return _without_empty(studies), notes
 
 
 def _findings(rows: pl.DataFrame, taken: set[str], file: Path) -> tuple[dict[str, pl.Series], list[str]]:

@@ -16,7 +16,17 @@ OLDEST = 110  # years; what is above is a slip of the pen (NIH has patients of 1
 
 
 def image_files(root: Path) -> list[Path]:
-    """Every PNG and JPEG beneath `root` by its name, sorted, links followed once; nothing hidden, nothing opened."""
+    """Every PNG and JPEG beneath `root` by its name, sorted; nothing is opened."""
+    return [path for path in files_beneath(root) if is_image_name(path)]
+
+
+def is_image_name(path: Path) -> bool:
+    """Whether a file is called a PNG or a JPEG."""
+    return path.name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def files_beneath(root: Path) -> list[Path]:
+    """Every file beneath `root`, sorted, links followed once; nothing hidden."""
     found: list[Path] = []
     seen: set[str] = set()
 
@@ -30,11 +40,7 @@ def image_files(root: Path) -> list[Path]:
             continue
         seen.add(real)
         below[:] = sorted(name for name in below if not name.startswith("."))
-        found += [
-            Path(folder, name)
-            for name in sorted(names)
-            if not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
-        ]
+        found += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
     return found
 
 

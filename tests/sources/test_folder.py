@@ -222,7 +222,7 @@ def test_errors(tmp_path: Path, text: str, options: dict[str, object], says: str
 
 
 def test_empty_folders_and_missing_tables(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no PNG or JPEG file"):
+    with pytest.raises(InputError, match="no PNG, JPEG or DICOM file"):
         import_folder(tmp_path, "unknown")
     images(tmp_path, "a.png")
     write(tmp_path, "file\na\n")
