@@ -32,8 +32,8 @@ UNSEEN = {"Bulla": 0.006, "Cardiomyopathy": 0.005, "Hilum": 0.008, "Osteopenia":
 
 # A finding that is one kind of another: it is drawn from the other's positives, and drawn in its place.
 KIND_OF = {
-    "Clavicle Fracture": "Fracture", "Rib Fracture": "Fracture", "Lobar Atelectasis": "Atelectasis",
-    "Round(ed) Atelectasis": "Atelectasis", "Hydropneumothorax": "Pneumothorax",
+    "Cardiomyopathy": "Cardiomegaly", "Clavicle Fracture": "Fracture", "Hydropneumothorax": "Pneumothorax",
+    "Lobar Atelectasis": "Atelectasis", "Rib Fracture": "Fracture", "Round(ed) Atelectasis": "Atelectasis",
 }  # fmt: skip
 ALSO = {"Hydropneumothorax": "Pleural Effusion"}  # present wherever the first is, and not drawn apart from it
 
@@ -43,16 +43,16 @@ LOADINGS: dict[str, dict[str, float]] = {
         "Atelectasis": 0.30, "Consolidation": 0.30, "Edema": 0.30, "Pleural Effusion": 0.40, "Pneumonia": 0.25,
         "Lung Opacity": 0.30, "Support Devices": 0.55, "Cardiomegaly": 0.20, "Pneumothorax": 0.15,
         "Enlarged Cardiomediastinum": 0.20, "Infiltration": 0.15,
-        "Pulmonary Embolism": 0.25, "Infarction": 0.25, "Hydropneumothorax": 0.20,
+        "Fissure": 0.25, "Infarction": 0.20, "Pulmonary Embolism": 0.25,
     },
     "heart failure": {
         "Cardiomegaly": 0.60, "Edema": 0.60, "Pleural Effusion": 0.45, "Enlarged Cardiomediastinum": 0.25,
         "Atelectasis": 0.15, "Lung Opacity": 0.05, "Support Devices": 0.10,
-        "Cardiomyopathy": 0.60, "Pulmonary Hypertension": 0.40, "Fissure": 0.35,
+        "Fissure": 0.35, "Hilum": 0.15, "Infarction": 0.15, "Pulmonary Embolism": 0.10, "Pulmonary Hypertension": 0.40,
     },
     "infection": {
         "Pneumonia": 0.60, "Consolidation": 0.60, "Infiltration": 0.50, "Lung Opacity": 0.60, "Pleural Effusion": 0.15,
-        "Tuberculosis": 0.40, "Adenopathy": 0.20,
+        "Adenopathy": 0.15, "Hilum": 0.10, "Tuberculosis": 0.45,
         "Pleural Other": 0.25,
     },
     "trauma": {
@@ -62,22 +62,24 @@ LOADINGS: dict[str, dict[str, float]] = {
     "surgery": {
         "Support Devices": 0.40, "Atelectasis": 0.40, "Pneumoperitoneum": 0.50, "Pleural Effusion": 0.25,
         "Pneumothorax": 0.25, "Pneumomediastinum": 0.25, "Subcutaneous Emphysema": 0.30,
-        "Enlarged Cardiomediastinum": 0.20, "Lung Opacity": 0.15,
+        "Enlarged Cardiomediastinum": 0.20, "Lung Opacity": 0.15, "Pulmonary Embolism": 0.20,
     },
     "age": {
         "Calcification of the Aorta": 0.60, "Tortuous Aorta": 0.60, "Hernia": 0.35, "Emphysema": 0.25,
         "Enlarged Cardiomediastinum": 0.15, "Fracture": 0.20, "Cardiomegaly": 0.15, "Fibrosis": 0.15,
-        "Osteopenia": 0.65, "Kyphosis": 0.55, "Scoliosis": 0.25, "Granuloma": 0.25,
+        "Bulla": 0.10, "Fissure": 0.10, "Granuloma": 0.25, "Kyphosis": 0.55, "Osteopenia": 0.60, "Pulmonary Hypertension": 0.10,
+        "Scoliosis": 0.20,
     },
     "tumour": {
         "Mass": 0.60, "Nodule": 0.55, "Lung Lesion": 0.60, "Pleural Thickening": 0.15, "Lung Opacity": 0.15,
         "Enlarged Cardiomediastinum": 0.10, "Fracture": 0.10,
-        "Adenopathy": 0.50, "Hilum": 0.45, "Pulmonary Embolism": 0.20, "Infarction": 0.15,
+        "Adenopathy": 0.55, "Hilum": 0.40, "Infarction": 0.15, "Pulmonary Embolism": 0.25,
     },
     "chronic lung": {
         "Emphysema": 0.45, "Fibrosis": 0.50, "Pleural Thickening": 0.45, "Pleural Other": 0.45, "Nodule": 0.20,
         "Pneumonia": 0.10, "Infiltration": 0.15, "Pneumothorax": 0.10, "Cardiomegaly": -0.10, "Edema": -0.10,
-        "Bulla": 0.55, "Pulmonary Hypertension": 0.35, "Granuloma": 0.25, "Tuberculosis": 0.25, "Hilum": 0.20,
+        "Adenopathy": 0.15, "Bulla": 0.55, "Granuloma": 0.15, "Hilum": 0.25, "Osteopenia": 0.10, "Pulmonary Hypertension": 0.40,
+        "Tuberculosis": 0.25,
     },
 }  # fmt: skip
 SYNDROMES = tuple(LOADINGS)
