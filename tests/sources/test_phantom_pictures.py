@@ -6,28 +6,40 @@ import cv2
 import numpy as np
 import pytest
 
-from hilum.sources.phantom import lesions
+from hilum.findings import FINDING_SETS
 from hilum.sources.phantom.canvas import Canvas, Pose
 from hilum.sources.phantom.chest import chest_of
-from hilum.sources.phantom.lesions import DIFFICULTY, PAINTS, SHAPES
+from hilum.sources.phantom.frontal import draw_frontal
+from hilum.sources.phantom.lesions import PAINTS, SHAPES
 from hilum.sources.phantom.patients import Image, studies_of
 from hilum.sources.phantom.picture import draw
-from hilum.sources.phantom.prevalence import BOTH_VIEWS, DECOYS, FINDINGS, NO_FINDING
-from hilum.sources.phantom.sheet import specimen
+from hilum.sources.phantom.prevalence import BOTH_VIEWS, DECOYS, NO_FINDING
+from hilum.sources.phantom.sheet import SHEETS, sheet, specimen
 
 SIZE = 96
-DRAWN = [name for name in FINDINGS if name != NO_FINDING]
+CXR_LT = {name for names, of in FINDING_SETS.items() if names.startswith("cxr-lt") for name in of} - {"Normal"}
+DRAWN = sorted(CXR_LT - {NO_FINDING})
 
 
-def change(finding: str, view: int, *, clarity: float = 0.9, mimic: str = "", patient: int = 1) -> np.ndarray:
+def change(
+    finding: str, view: int, *, clarity: float = 0.9, contrast: float = 1.0, mimic: str = "", patient: int = 1
+) -> np.ndarray:
     """How many grey levels each pixel is off when the finding is there; noise and pose are the same."""
     with_it = specimen(finding, clarity, patient=patient, mimic=mimic)
+    with_it = replace(with_it, lesions=(replace(with_it.lesions[0], contrast=contrast),))
     without = replace(with_it, lesions=())
     return np.abs(draw(with_it, view, SIZE)[0].astype(int) - draw(without, view, SIZE)[0].astype(int))
 
 
-def test_every_finding_and_decoy_has_a_way_to_be_drawn() -> None:
-    assert set(DRAWN) | set(DECOYS) == set(SHAPES) | set(PAINTS) == set(DIFFICULTY)
+def test_every_finding_of_the_challenges_and_every_decoy_has_a_way_to_be_drawn() -> None:
+    assert len(CXR_LT) == 45
+    assert set(DRAWN) | set(DECOYS) == set(SHAPES) | set(PAINTS)
+
+
+def test_every_finding_and_decoy_stands_on_one_sheet() -> None:
+    shown = [name for names in SHEETS.values() for name in names]
+    assert sorted(shown) == sorted([*CXR_LT, *DECOYS])
+    assert sheet(SHEETS["devices"], size=32).shape == (32 + 16, 2 * 4 * 32)
 
 
 @pytest.mark.parametrize("view", [0, 1], ids=["frontal", "lateral"])
@@ -44,10 +56,23 @@ def test_a_finding_shows_inside_its_box(finding: str, view: int) -> None:
         assert off[inside].mean() > 2 * off[~inside].mean()
 
 
+@pytest.mark.parametrize("view", [0, 1], ids=["frontal", "lateral"])
 @pytest.mark.parametrize("finding", DRAWN)
-def test_the_subtle_show_less(finding: str) -> None:
-    plain, subtle = (sum(change(finding, v, clarity=c).sum() for v in (0, 1)) for c in (1.0, 0.0))
-    assert 0 < subtle < 0.85 * plain
+def test_the_subtle_show_less(finding: str, view: int) -> None:
+    plain, subtle = (change(finding, view, clarity=clarity).sum() for clarity in (1.0, 0.0))
+    assert 0 < subtle < 0.9 * plain
+
+
+NEW = sorted(CXR_LT - set(FINDING_SETS["cxr-lt-2023"]))
+
+
+@pytest.mark.parametrize("view", [0, 1], ids=["frontal", "lateral"])
+@pytest.mark.parametrize("finding", NEW)
+def test_a_finding_fades_into_the_healthy_chest(finding: str, view: int) -> None:
+    shown = [float(change(finding, view, contrast=contrast).sum()) for contrast in (0.0, 0.02, 0.5, 1.0)]
+    assert shown[0] == 0
+    assert shown[1] < 0.1 * shown[3]
+    assert shown == sorted(shown)
 
 
 def test_a_lesion_hidden_on_a_view_is_neither_drawn_nor_boxed_there() -> None:
@@ -136,10 +161,39 @@ def test_any_size_draws_the_same_chest(size: int) -> None:
     )
 
 
-def test_difficulty_scales_the_contrast(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = change("Nodule", 0).max()
-    monkeypatch.setitem(lesions.DIFFICULTY, "Nodule", 0.3)
-    assert change("Nodule", 0).max() < 0.6 * before
+def test_the_contrast_of_a_world_scales_that_of_a_finding() -> None:
+    assert change("Nodule", 0, contrast=0.3).max() < 0.6 * change("Nodule", 0).max()
+
+
+def test_a_bent_spine_bends_to_its_side_and_its_ribs_fan_out_there() -> None:
+    straight, lesion = chest_of(0, 1, "F", 60), specimen("Scoliosis", 1.0).lesions[0]
+    for side in (-1, 1):
+        bent = SHAPES["Scoliosis"](straight, replace(lesion, side=side), 1.0)
+        assert side * bent.spine_bend(0.42) > 0.05
+        assert bent.rib_hump(side) > 0 == bent.rib_hump(-side)
+        gaps = {}
+        for where in (-1, 1):
+            ends = [bent.posterior_rib(where, k)[-1, 1] for k in (1, 7)]
+            gaps[where] = ends[1] - ends[0]
+        assert gaps[side] > gaps[-side] + 0.03
+
+
+def test_the_fluid_of_a_hydropneumothorax_is_level_however_the_patient_leans() -> None:
+    lesion = replace(specimen("Hydropneumothorax", 1.0).lesions[0], where=(0.0,) * 10)
+    for turn in (-12.0, 12.0):
+        scene = draw_frontal(Canvas(128, Pose(turn=turn)), chest_of(0, 1, "F", 60))
+        before = scene.density.copy()
+        PAINTS["Hydropneumothorax"](scene, lesion, 1.0)
+        fluid = scene.density - before > 0.2
+        tops = [np.flatnonzero(column)[0] for column in fluid.T if column.sum() > 10]
+        assert len(tops) > 20
+        assert max(tops) - min(tops) <= 1
+
+
+def test_an_azygos_lobe_is_on_the_right_whatever_the_side_drawn() -> None:
+    for patient in range(4):
+        columns = np.flatnonzero(change("Azygos Lobe", 0, patient=patient).max(axis=0) > 8)
+        assert columns.max() < 0.5 * SIZE
 
 
 def test_a_blur_on_a_small_copy_is_the_same_blur() -> None:

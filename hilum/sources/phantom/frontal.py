@@ -85,7 +85,8 @@ def draw_frontal(canvas: Canvas, chest: Chest) -> Scene:
     density = thick * np.float32(0.56 + 0.10 * chest.habitus)
 
     # A ray near the chest wall crosses less lung than one in the middle.
-    middle = c.fill([heart := chest.heart_outline(), upper := mediastinum_outline(chest)], 0.004)
+    heart, upper = chest.heart_outline(), mediastinum_outline(chest)
+    middle = c.fill([heart, upper, *_beside_the_spine(chest)], 0.004)
     profile = np.float32(0.55) + np.float32(0.45) * c.blur(lung, 0.035)
     air = lung * profile * (1 - np.float32(0.88) * middle)
     density -= air * np.float32(0.44 * (0.88 + 0.12 * chest.airy))
@@ -113,6 +114,15 @@ def draw_frontal(canvas: Canvas, chest: Chest) -> Scene:
     return Scene(c, chest, False, density, air, lung, vessels, bones, body)
 
 
+def _beside_the_spine(chest: Chest) -> list[Points]:
+    """Outline (n, 2) of the tissue around a spine that bends out of the mediastinum's shadow; none where it is straight."""
+    if not chest.curve:
+        return []
+    y = np.linspace(0.0, 1.0, 15)
+    middle = 0.5 + np.array([chest.spine_bend(float(v)) for v in y])
+    return [np.concatenate([np.stack([middle - 0.042, y], axis=1), np.stack([middle + 0.042, y], axis=1)[::-1]])]
+
+
 def _abdomen(chest: Chest) -> Points:
     y = max(chest.base) - 0.01
     return np.array([(0.5 - chest.width - 0.05, y - 0.12), (0.5 + chest.width + 0.05, y - 0.12), (0.5 + chest.width + 0.1, 1.3), (0.5 - chest.width - 0.1, 1.3)])  # fmt: skip
@@ -137,7 +147,7 @@ def _soft_tissue(c: Canvas, chest: Chest) -> F32:
 def _airway(c: Canvas, chest: Chest) -> F32:
     """Trachea and main bronchi, darker than the mediastinum around them."""
     top, carina = chest.apex - 0.14, chest.level(0.27, 1)
-    trachea = np.array([(0.5, top), (0.5, chest.apex), (0.5 - 0.006, carina)])
+    trachea = np.array([(0.5, top), (0.5 + 0.5 * chest.spine_bend(chest.apex), chest.apex), (0.5 - 0.006, carina)])
     right = np.array([(0.494, carina), (0.455, carina + 0.055)])
     left = np.array([(0.494, carina), (0.56, carina + 0.065)])
     return c.blur(c.lines([trachea, right, left], [0.034, 0.026, 0.022], [1.0, 0.8, 0.7]), 0.005) * np.float32(0.11)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from hilum.sources.phantom.canvas import Canvas, Points
 from hilum.sources.phantom.chest import Chest, chest_of
 from hilum.sources.phantom.frontal import draw_frontal, mediastinum_outline
-from hilum.sources.phantom.lateral import aorta_line, draw_lateral, ribs, vertebrae
+from hilum.sources.phantom.lateral import aorta_line, body_outline, draw_lateral, ribs, vertebrae
 from hilum.sources.phantom.lesions import PAINTS, SHAPES, strength_of
 from hilum.sources.phantom.patients import Study
 from hilum.sources.phantom.prevalence import DECOYS
@@ -91,6 +91,13 @@ def _aorta(chest: Chest, lateral: bool) -> Points:
     return aorta_line(chest) + 0.03 if lateral else mediastinum_outline(chest)
 
 
+def _bent_back(chest: Chest, lateral: bool) -> Points:
+    if not lateral:
+        return _lungs(chest, False)
+    skin = body_outline(chest)
+    return np.concatenate([_lungs(chest, True), skin[(skin[:, 0] > 0.6) & (skin[:, 1] > 0.1) & (skin[:, 1] < 0.85)]])
+
+
 def _skeleton(chest: Chest, lateral: bool) -> Points:
     if lateral:
         return np.concatenate([*vertebrae(chest)[1:], *(line[:2] for line in ribs(chest))])
@@ -103,7 +110,7 @@ _OUTLINES = {
     "Enlarged Cardiomediastinum": _mediastinum,
     "Tortuous Aorta": _aorta,
     "Cardiomyopathy": _heart,
-    "Kyphosis": _lungs,
+    "Kyphosis": _bent_back,
     "Scoliosis": _skeleton,
     "Osteopenia": _skeleton,
 }

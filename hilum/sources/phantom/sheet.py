@@ -1,4 +1,7 @@
-"""The contact sheet: every finding plain and subtle, frontal and lateral. `python -m hilum.sources.phantom.sheet OUT.png [FINDING ...]`."""
+"""Contact sheets: every finding plain and subtle, frontal and lateral.
+
+`python -m hilum.sources.phantom.sheet FOLDER` writes one PNG per entry of SHEETS, `... OUT.png FINDING ...` one of these findings.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -9,11 +12,32 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.atomic import atomic_path
+from hilum.atomic import atomic_path, ensure_folder
 from hilum.sources.phantom.patients import PLACES, Image, Lesion, Study
 from hilum.sources.phantom.picture import draw
-from hilum.sources.phantom.prevalence import FINDINGS, NO_FINDING
+from hilum.sources.phantom.prevalence import DECOYS, DEVICES, FINDINGS, NO_FINDING
 from hilum.sources.phantom.streams import stream
+
+# Which findings stand on which sheet, together all that the phantom can draw.
+SHEETS: dict[str, tuple[str, ...]] = {
+    "airspace": (
+        "Lung Opacity", "Consolidation", "Pneumonia", "Infiltration", "Edema", "Tuberculosis", "Lobar Atelectasis",
+        "Atelectasis", "Fibrosis",
+    ),
+    "focal": ("Nodule", "Granuloma", "Mass", "Lung Lesion", "Round(ed) Atelectasis", "Infarction", "Hernia"),
+    "pleura": (
+        "Pleural Effusion", "Pleural Thickening", "Pleural Other", "Pneumothorax", "Hydropneumothorax", "Fissure",
+        "Azygos Lobe",
+    ),
+    "heart-and-vessels": (
+        "Cardiomegaly", "Cardiomyopathy", "Enlarged Cardiomediastinum", "Tortuous Aorta", "Calcification of the Aorta",
+        "Pulmonary Hypertension", "Pulmonary Embolism", "Hilum", "Adenopathy",
+    ),
+    "bones": ("Fracture", "Rib Fracture", "Clavicle Fracture", "Kyphosis", "Scoliosis", "Osteopenia"),
+    "air": ("Emphysema", "Bulla", "Pneumomediastinum", "Pneumoperitoneum", "Subcutaneous Emphysema"),
+    "devices": (DEVICES, NO_FINDING),
+    "decoys": DECOYS,
+}  # fmt: skip
 
 
 def specimen(finding: str | None, clarity: float, *, seed: int = 0, patient: int = 0, mimic: str = "") -> Study:
@@ -33,8 +57,8 @@ def specimen(finding: str | None, clarity: float, *, seed: int = 0, patient: int
     )  # fmt: skip
 
 
-def sheet(findings: Sequence[str] = FINDINGS, *, size: int = 112, columns: int = 4, seed: int = 5) -> NDArray[np.uint8]:
-    """A grey picture of all findings; each cell is plain frontal and lateral, then subtle frontal, with its name above.
+def sheet(findings: Sequence[str], *, size: int = 176, columns: int = 2, seed: int = 5) -> NDArray[np.uint8]:
+    """A grey picture of these findings; each cell is frontal and lateral of a plain case, then of a subtle one, its name above.
 
     Drawn at twice the `size` and rounded to 64 grey levels, so that the file is small.
     """
@@ -42,9 +66,9 @@ def sheet(findings: Sequence[str] = FINDINGS, *, size: int = 112, columns: int =
     for k, name in enumerate(findings):
         lesion = None if name == NO_FINDING else name
         plain, subtle = (specimen(lesion, clarity, seed=seed, patient=k) for clarity in (0.9, 0.15))
-        images = [draw(study, view, 2 * size)[0] for study, view in ((plain, 0), (plain, 1), (subtle, 0))]
+        images = [draw(study, view, 2 * size)[0] for study in (plain, subtle) for view in (0, 1)]
         small = [cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) & 0xFC for image in images]
-        head = np.zeros((16, 3 * size), np.uint8)
+        head = np.zeros((16, 4 * size), np.uint8)
         cv2.putText(head, name, (3, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.42, 255, 1, cv2.LINE_AA)
         cells.append(np.vstack([head, np.hstack(small)]))
     cells += [np.zeros_like(cells[0])] * (-len(cells) % columns)
@@ -52,11 +76,16 @@ def sheet(findings: Sequence[str] = FINDINGS, *, size: int = 112, columns: int =
     return np.asarray(np.vstack(rows), np.uint8)
 
 
-def write_sheet(path: Path, findings: Sequence[str] = FINDINGS) -> None:
+def write_sheet(path: Path, findings: Sequence[str]) -> None:
     """Draw the sheet of these findings into a PNG."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(cv2.imencode(".png", sheet(findings), [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
 
 
 if __name__ == "__main__":
-    write_sheet(Path(sys.argv[1] if len(sys.argv) > 1 else "phantom.png"), sys.argv[2:] or FINDINGS)
+    place = Path(sys.argv[1])
+    if sys.argv[2:]:
+        write_sheet(place, sys.argv[2:])
+    else:
+        for region, shown in SHEETS.items():
+            write_sheet(ensure_folder(place) / f"{region}.png", shown)

@@ -70,20 +70,17 @@ def tuberculosis(scene: Scene, lesion: Lesion, strength: float) -> None:
     for k in range(1 + int(2 * w[4])):
         radius = (0.038 + 0.016 * w[5]) * (1 - 0.35 * k)
         cx, cy = x + (0.8 * k - 0.2) * size, y + (0.9 * k - 0.2) * size
-        wall = np.minimum(1.6 * c.bump(cx, cy, radius, (0.85 + 0.3 * w[6]) * radius, soft=0.15), 1) * (
-            0.7 + 0.4 * blotches
-        )
+        wall = np.minimum(1.6 * c.bump(cx, cy, radius, (0.85 + 0.3 * w[6]) * radius), 1) * (0.7 + 0.4 * blotches)
         hole = np.minimum(1.8 * c.bump(cx + 0.15 * radius, cy, 0.58 * radius, (0.50 + 0.15 * w[7]) * radius), 1)
         patch = np.maximum(patch, wall) * (1 - hole)
-    dots = c.blank()
-    for _ in range(9):
-        away, turn = size * (0.7 + 1.1 * rng.random()), 2 * np.pi * rng.random()
-        dots = np.maximum(
-            dots, c.bump(x + away * np.cos(turn), y + abs(away * np.sin(turn)), 0.011 + 0.005 * rng.random())
-        )
+    angle, dots = np.linspace(0, 2 * np.pi, 9), []
+    for away, turn, radius in rng.random((9, 3)):
+        reach = size * (0.7 + 1.1 * away)
+        middle = np.array([x + reach * np.cos(2 * np.pi * turn), y + reach * abs(np.sin(2 * np.pi * turn))])
+        dots.append(middle + (0.009 + 0.004 * radius) * np.stack([np.cos(angle), np.sin(angle)], axis=1))
     hx, hy = scene.at(lesion.side, 0.38, 0.05, 0.50)
     streaks = [np.array([(x + d, y), (hx + 0.4 * d, hy)]) for d in (-0.03, 0.0, 0.03)]
-    scene.fill(patch + np.float32(0.6) * dots, 0.72 * strength)
+    scene.fill(patch + np.float32(0.55) * c.fill(dots, 0.003), 0.72 * strength)
     scene.density += c.blur(c.lines(streaks, 0.006), 0.002) * scene.lung * np.float32(0.07 * strength)
 
 

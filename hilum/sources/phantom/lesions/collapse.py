@@ -29,7 +29,7 @@ def lost_volume(chest: Chest, lesion: Lesion, strength: float) -> Chest:
 def lobar(scene: Scene, lesion: Lesion, strength: float) -> None:
     """A dense wedge, sharp at the fissure that was pulled towards it: at the apex, beside the spine, or at the heart's right border."""
     patch = _LOBES[_lobe(lesion)](scene, lesion)
-    scene.density += patch * (scene.lung * np.float32(0.06) + scene.air * np.float32(0.16)) * np.float32(strength)
+    scene.density += patch * (scene.lung * np.float32(0.12) + scene.air * np.float32(0.11)) * np.float32(strength)
 
 
 def _upper(scene: Scene, lesion: Lesion) -> F32:
@@ -37,9 +37,9 @@ def _upper(scene: Scene, lesion: Lesion) -> F32:
     w, c, chest, side = lesion.where, scene.canvas, scene.chest, lesion.side
     if side > 0:
         if scene.lateral:
-            course = ((0.02, 0.48), (0.20, 0.30), (0.45, 0.24 + 0.05 * w[1]), (0.75, 0.16))
+            course = ((0.02, 0.48), (0.20, 0.30), (0.42, 0.24 + 0.05 * w[1]), (0.62, 0.10))
             edge = smooth([chest.lateral(height, back) for height, back in course], closed=False)
-            front = [chest.lateral(height, -0.05) for height in (0.80, 0.45, 0.15)]
+            front = [chest.lateral(height, -0.05) for height in (0.66, 0.45, 0.15)]
             return c.fill([np.concatenate([edge, front])], 0.004)
         veil = c.cloud(*chest.frontal(side, 0.30, 0.20 + 0.1 * w[1]), 0.17, 0.24)
         return np.asarray(np.minimum(1.25 * veil, 1), np.float32)

@@ -44,15 +44,17 @@ def bulla(scene: Scene, lesion: Lesion, strength: float) -> None:
     """One large round space full of air, without a vessel in it, its wall as thin as a hair; mostly at an apex."""
     w, c = lesion.where, scene.canvas
     size = 0.075 + 0.045 * w[0]
-    height = 0.20 + 0.12 * w[1] if w[2] < 0.75 else 0.74 + 0.08 * w[1]
-    x, y = scene.at(lesion.side, height, 0.58 + 0.1 * w[3], 0.35 + 0.35 * w[4])
+    if w[2] < 0.75:
+        x, y = scene.at(lesion.side, 0.20 + 0.12 * w[1], 0.58 + 0.1 * w[3], 0.35 + 0.35 * w[4])
+    else:
+        x, y = scene.at(lesion.side, 0.74 + 0.08 * w[1], 0.58 + 0.1 * w[3], 0.70 + 0.10 * w[4])
     angle = np.linspace(0, 2 * np.pi, 33)
     circle = np.stack([x + size * np.cos(angle), y + 1.15 * size * np.sin(angle)], axis=1)
     hole = c.fill([circle], 0.002) * scene.lung
     scene.density -= hole * (
         scene.vessels * np.float32(min(1.0, 0.85 * strength)) + scene.air * np.float32(0.11 * strength)
     )
-    scene.density += c.lines([circle], 0.006) * scene.air * np.float32(0.20 * strength)
+    scene.density += c.lines([circle], 0.005) * scene.air * np.float32(0.15 * strength)
 
 
 def pneumomediastinum(scene: Scene, lesion: Lesion, strength: float) -> None:

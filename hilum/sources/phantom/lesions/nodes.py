@@ -62,6 +62,11 @@ def hilum(scene: Scene, lesion: Lesion, strength: float) -> None:
     else:
         for side in (-1, 1) if w[0] < 1 / 3 else (lesion.side,):
             x, y = frontal.hilum_at(chest, side)
-            for out, down, share in ((0.028, 0.0, 1.0), (0.016, -0.036, 0.75), (0.022, 0.040, 0.85)):
+            for out, down, share in (
+                (0.026, 0.0, 1.0),
+                (-0.006, 0.004, 0.95),
+                (0.014, -0.036, 0.75),
+                (0.020, 0.040, 0.85),
+            ):
                 places.append((x + side * out, y + down * (0.8 + 0.4 * w[2]), size * share))
     _add(scene, _cluster(scene, places), 1.1 * strength)

@@ -133,7 +133,7 @@ def hydropneumothorax(scene: Scene, lesion: Lesion, strength: float) -> None:
     )
     share = 0.6 if scene.lateral else 1.0  # on the lateral the other lung stays as it is
     scene.density -= fluid * scene.vessels * np.float32(share * min(1.0, strength))
-    scene.density += fluid * (scene.air * np.float32(0.42) + np.float32(0.10)) * np.float32(share * strength)
+    scene.density += fluid * scene.air * np.float32(0.53 * share * strength)
 
 
 def fissure(scene: Scene, lesion: Lesion, strength: float) -> None:
