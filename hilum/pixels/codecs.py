@@ -128,6 +128,8 @@ def _jpeg_lossless(data: bytes, layout: Layout, syntax: str) -> Stored:
 
 def _jpeg_ls(data: bytes, layout: Layout, syntax: str) -> Stored:
     stream = _fitting(jpeg_codestream(data, frozenset((_JPEG_LS,))), layout)
+    if not ends(data):  # the decoder would refuse too, but after half a minute
+        raise refused("undecodable", "the compressed data are cut off")
     return _as_stored(np.asarray(jpeg_ls.decode(np.frombuffer(data, dtype=np.uint8))), layout, stream)
 
 
@@ -191,7 +193,7 @@ def decode_samples(data: bytes, layout: Layout, syntax: str) -> Stored:
     """
     try:
         return TRANSFER_SYNTAXES[syntax].decode(data, layout, syntax)
-    except UnreadableImage:
+    except (UnreadableImage, MemoryError):
         raise
     except Exception:  # decoders raise whatever they like, and their words may quote the file
         raise refused("undecodable", f"{TRANSFER_SYNTAXES[syntax].name} data that the decoder refuses") from None
