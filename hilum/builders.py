@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import NoneType
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from hilum.errors import InputError, nearest
 
@@ -51,7 +51,10 @@ def check_options(kind: str, name: str, builder: Callable[..., Any], options: Ma
             expected in (int, bool, str)
             and not (isinstance(value, expected) and (expected is bool) == isinstance(value, bool))
         )
-        if wrong:
+        if get_origin(expected) is Literal and value not in get_args(expected):
+            advice = nearest(str(value), [str(word) for word in get_args(expected)])
+            raise InputError(f"option {option!r} of {kind} {name!r} is {value!r}", do=advice)
+        if wrong or (get_origin(expected) is dict and not isinstance(value, Mapping)):
             raise InputError(f"option {option!r} of {kind} {name!r} is {value!r}", do=f"give a {expected.__name__}")
     if missing := [p.name for p in known.values() if p.default is p.empty and p.name not in options]:
         raise InputError(f"{kind} {name!r} needs the option {missing[0]!r}", do="add it to the recipe")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from hilum.builders import check_options, choose, listed
 from hilum.errors import InputError
 from hilum.models.backbones import Backbone, build_backbone
-from hilum.models.fusion import FUSIONS
+from hilum.models.fusions import FUSIONS, Fusion
 from hilum.models.heads import HEADS
 from hilum.recipe import ModelSpec
 
@@ -27,7 +27,7 @@ class Classifier(nn.Module):
     def __init__(
         self,
         backbone: Backbone,
-        fusion: nn.Module,
+        fusion: Fusion,
         head: nn.Module,
         findings: Sequence[str],
         architecture: dict[str, Any],
@@ -43,7 +43,7 @@ class Classifier(nn.Module):
 
     def read(self, features: Tensor, present: Tensor, view: Tensor, demographics: Tensor | None = None) -> Tensor:
         """Logits (B, F) of studies: features (B, V, C, h, w), present bool (B, V), view int8 (B, V), demographics (B, 4)."""
-        logits: Tensor = self.head(self.fusion(features, present, view))
+        logits: Tensor = self.fusion(self.head, features, present, view)
         return logits
 
     def forward(self, images: Tensor, present: Tensor, view: Tensor, demographics: Tensor | None = None) -> Tensor:
@@ -62,15 +62,15 @@ def build_classifier(spec: ModelSpec, findings: Sequence[str], image_size: int) 
     """The classifier that a recipe describes. Raises InputError for an unknown part or option."""
     backbone_options = dict(spec.backbone.options)
     backbone = build_backbone(spec.backbone.name, image_size, **backbone_options)
-    channels = backbone.facts.channels
     fusion_builder, head_builder = check_model(spec)
-    fusion = fusion_builder(channels, **spec.fusion.options)
-    head = head_builder(channels, len(findings), **spec.head.options)
+    fusion = fusion_builder(backbone.facts.channels, len(findings), **spec.fusion.options)
+    head = head_builder(fusion.channels, len(findings), **spec.head.options)
     backbone_options.pop("pretrained", None)
     architecture = {
         "backbone": {"name": backbone.facts.name, "options": backbone_options, "facts": backbone.facts.as_dict()},
         "fusion": spec.fusion.page(),
         "head": spec.head.page(),
+        "head_channels": fusion.channels,
         "image_size": image_size,
     }
     return Classifier(backbone, fusion, head, findings, architecture)

@@ -1,4 +1,7 @@
-"""Heads by name: tokens (B, T, C) -> logits (B, F). A new one is a file of its own and its line here."""
+"""Heads by name: tokens (B, T, C), mask bool (B, T) or None -> logits (B, F). A new one is a file of its own and its line here.
+
+The mask is False where a token is not there; what stands in its place never matters, not even NaN. None: all are there.
+"""
 
 from collections.abc import Callable
 

@@ -4,18 +4,23 @@ from torch import Tensor, nn
 
 
 class LinearHead(nn.Module):
-    """tokens (B, T, C) -> logits (B, F)."""
+    """tokens (B, T, C), mask bool (B, T) or None -> logits (B, F)."""
 
     def __init__(self, channels: int, findings: int, dropout: float):
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.project = nn.Linear(channels, findings)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self.project(self.dropout(tokens.mean(dim=1)))
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        if mask is None:
+            average = tokens.mean(dim=1)
+        else:
+            count = mask.sum(dim=1, keepdim=True).clamp(min=1)
+            average = tokens.masked_fill(~mask[..., None], 0.0).sum(dim=1) / count
+        logits: Tensor = self.project(self.dropout(average))
         return logits
 
 
 def linear(channels: int, findings: int, *, dropout: float = 0.0) -> nn.Module:
-    """Mean over positions, then a linear map; `dropout` on the mean."""
+    """Mean over the tokens that are there, then a linear map; `dropout` on the mean."""
     return LinearHead(channels, findings, dropout)

@@ -8,25 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hilum.errors import InputError
-
-
-class CrossAttention(nn.Module):
-    """Multi-head attention of queries (B, Q, D) to tokens (B, T, D) -> (B, Q, D)."""
-
-    def __init__(self, dim: int, heads: int, dropout: float):
-        super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.query, self.key, self.value = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Linear(dim, dim)
-        self.out = nn.Linear(dim, dim)
-
-    def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
-        q, k, v = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in (self.query(queries), self.key(tokens), self.value(tokens))
-        )
-        heads = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
-        answer: Tensor = self.out(heads.transpose(1, 2).flatten(2))
-        return answer
+from hilum.models.attention import Attention
 
 
 class DecoderLayer(nn.Module):
@@ -34,21 +16,21 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, dim: int, heads: int, hidden: int, dropout: float):
         super().__init__()
-        self.attend = CrossAttention(dim, heads, dropout)
+        self.attend = Attention(dim, heads, dropout)
         self.expand, self.contract = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
+    def forward(self, queries: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         queries = self.norms[0](queries + self.dropout(queries))
-        queries = self.norms[1](queries + self.dropout(self.attend(queries, tokens)))
+        queries = self.norms[1](queries + self.dropout(self.attend(queries, tokens, mask)))
         answer = self.contract(self.dropout(F.relu(self.expand(queries))))
         normed: Tensor = self.norms[2](queries + self.dropout(answer))
         return normed
 
 
 class MLDecoder(nn.Module):
-    """tokens (B, T, C) -> logits (B, F) (Ridnik et al. 2023, ML-Decoder).
+    """tokens (B, T, C), mask bool (B, T) or None -> logits (B, F) (Ridnik et al. 2023, ML-Decoder).
 
     The group projection is one product: weight (G, D, ceil(F / G)), where the authors' code loops over groups.
     """
@@ -66,11 +48,13 @@ class MLDecoder(nn.Module):
         self.bias = nn.Parameter(torch.zeros(findings))
         nn.init.trunc_normal_(self.weight, std=dim**-0.5)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        if mask is not None:  # attention gives such a token no weight, but no weight times NaN is NaN
+            tokens = tokens.masked_fill(~mask[..., None], 0.0)
         memory = F.relu(self.embed(tokens))
         answers = self.queries.expand(len(tokens), -1, -1)
         for layer in self.layers:
-            answers = layer(answers, memory)
+            answers = layer(answers, memory, mask)
         logits = torch.einsum("bgd,gdw->bgw", answers, self.weight).flatten(1)
         return logits[:, : self.findings] + self.bias
 
