@@ -1,8 +1,6 @@
 """Decode once: a study table's images into a cache, by several processes, going on where an interrupted build stopped."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,16 +9,8 @@ import polars as pl
 
 from hilum.atomic import ensure_folder
 from hilum.data.decoding import decode_all
-from hilum.data.shards import (
-    HELD,
-    UNREADABLE,
-    Cache,
-    Pixels,
-    read_spec,
-    write_facts,
-    write_shard,
-    write_unreadable,
-)
+from hilum.data.images import HELD, UNREADABLE, Cache, read_spec, write_facts, write_unreadable
+from hilum.data.shards import Shelf, alone, drop_lost
 from hilum.errors import InputError, MachineError
 from hilum.pixels.spec import PixelSpec
 from hilum.progress import Progress, silent
@@ -64,9 +54,9 @@ def build_cache(
     if _todo(studies, Cache(place, spec, tolerant=True)).is_empty():
         return Cache(place, spec)
     ensure_folder(place)
-    with _alone(place):
+    with alone(place):
         before = Cache(place, spec, tolerant=True)
-        _drop_lost(place, before)
+        drop_lost(place, before)
         _fill(_todo(studies, before), before, place, spec, workers, progress)
     return Cache(place, spec)
 
@@ -134,7 +124,8 @@ def _fill(
     """Decode, shard by shard; then say what could not be read."""
     present = todo.filter(pl.col("bytes").is_not_null())
     missing = todo.filter(pl.col("bytes").is_null()).with_columns(reason=pl.lit("no such file"))
-    shelf = _Shelf(folder, spec.size, present.height)
+    most = max(64, min(_SHARD_IMAGES, _SHARD_BYTES // spec.size**2))
+    shelf = Shelf(folder, (spec.size, spec.size), np.uint8, HELD, max(1, min(most, present.height)))
     failures: list[tuple[Any, ...]] = []
     decoded = decode_all(present["path"].to_list(), spec, workers)
     try:
@@ -144,7 +135,7 @@ def _fill(
             if isinstance(image, str):
                 failures.append((row[0], row[1], image, row[2], row[3]))
             else:
-                shelf.add(row, image)
+                shelf.add([row], image)
     except (KeyboardInterrupt, MachineError):
         shelf.close()  # what is decoded is kept
         raise
@@ -154,52 +145,3 @@ def _fill(
     unreadable = pl.concat([old, missing.select(*UNREADABLE), fresh])
     write_unreadable(folder, unreadable)
     write_facts(folder, spec, len(Cache(folder, spec).image_ids), unreadable.height)
-
-
-class _Shelf:
-    """Collects decoded images and writes a shard whenever one is full."""
-
-    def __init__(self, folder: Path, size: int, expected: int):
-        self._folder = folder
-        most = max(64, min(_SHARD_IMAGES, _SHARD_BYTES // size**2))
-        self._pixels: Pixels = np.empty((max(1, min(most, expected)), size, size), dtype=np.uint8)
-        self._held: list[tuple[Any, ...]] = []
-
-    def add(self, row: tuple[Any, ...], image: Pixels) -> None:
-        self._pixels[len(self._held)] = image
-        self._held.append(row)
-        if len(self._held) == len(self._pixels):
-            self.close()
-
-    def close(self) -> None:
-        """Write what is there."""
-        if self._held:
-            held = pl.DataFrame(self._held, schema=HELD, orient="row")
-            write_shard(self._folder, self._pixels[: held.height], held)
-            self._held = []
-
-
-def _drop_lost(folder: Path, before: Cache) -> None:
-    """Remove what a killed run or a deleted file left behind: half-written files, shards without a list, lists without a shard."""
-    for path in [*folder.glob(".shard-*"), *folder.glob(".unreadable*")]:
-        path.unlink(missing_ok=True)
-    for path in folder.glob("shard-*.npy"):
-        if not path.with_suffix(".parquet").exists():
-            path.unlink(missing_ok=True)
-    for path in before.lost:
-        path.unlink(missing_ok=True)
-        path.with_suffix(".parquet").unlink(missing_ok=True)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One build at a time: another one in the same folder waits here, and then finds the work done."""
-    try:
-        import fcntl
-    except ImportError:  # a system without file locks
-        yield
-        return
-    with (folder / ".lock").open("w") as file:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
