@@ -134,18 +134,20 @@ def _jpeg_ls(data: bytes, layout: Layout, syntax: str) -> Stored:
 
 
 def _jpeg2000(data: bytes, layout: Layout, syntax: str) -> Stored:
-    """Depth and sign of the codestream win over the header's: encoders know what they wrote."""
+    """The codestream says how many bits there are, the header what the highest means: encoders that are told the wrong sign
+    keep the bits (pydicom's J2K_pixelrep_mismatch.dcm, a real CT, shows it).
+    """
     stream = _fitting(jpeg2000_codestream(data), layout)
     if stream.precision > (16 if layout.samples == 1 else 8):
         raise refused("undecodable", f"{stream.precision} bits")
     values = np.asarray(Image.open(io.BytesIO(stream.data), formats=("JPEG2000",)))
     values = values >> (8 * values.dtype.itemsize - stream.precision)  # Pillow fills 8 or 16 bits from the top
     if stream.signed:  # and shifts signed values up to be positive
-        half = 1 << (stream.precision - 1)
-        values = (values ^ half) & (2 * half - 1)
+        values = values ^ (1 << (stream.precision - 1))
     differs = stream.precision != layout.stored or stream.signed != layout.signed
+    fits = stream.precision > layout.stored and int(values.max()) < 1 << layout.stored
     warnings = ("codestream-differs",) if differs else ()
-    return Stored(values, stream.precision, stream.signed, (*warnings, *_cut(data)))
+    return Stored(values, layout.stored if fits else stream.precision, layout.signed, (*warnings, *_cut(data)))
 
 
 def _fitting(stream: Codestream, layout: Layout) -> Codestream:

@@ -32,7 +32,7 @@ WARNINGS: dict[str, str] = {
     "derived": "derived from another image, perhaps with structures suppressed or marks added",
     "lossy": "lossy compression was used at some time",
     "possibly-truncated": "the compressed data end without their end marker: the lower part may be missing",
-    "codestream-differs": "the compressed data contradict the header on depth or sign; the compressed data were believed",
+    "codestream-differs": "the compressed data contradict the header: they were believed on depth, the header on sign",
     "lut-shape-conflict": "the presentation LUT shape contradicts the photometric interpretation, which was believed",
     "polarity-doubtful": "the surroundings are denser than the middle: the picture may be inverted",
     "rescale-invalid": "the rescale slope or intercept, or the modality LUT, makes no sense and was not used",

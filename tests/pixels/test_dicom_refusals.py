@@ -1,10 +1,12 @@
 """What is refused, with which code, quickly and without quoting the file; what is read with a warning."""
 
 import io
+import os
 import re
 import struct
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from pydicom.dataset import Dataset
 from hilum.errors import UnreadableImage
 from hilum.pixels.codes import REFUSALS, WARNINGS
 from hilum.pixels.dicom import read_dicom, read_dicom_header
+from hilum.pixels.picture import polarity_is_doubtful
+from hilum.pixels.read import read_image
 from tests.pixels.dicom_files import (
     BASELINE,
     BIG,
@@ -45,6 +49,7 @@ GREY = chest()
 TWELVE = (GREY.astype(np.uint16) << 4) | 7
 HEADER = {"WindowCenter": 2048, "WindowWidth": 4096}
 RGB = np.dstack([GREY, GREY, 255 - GREY])
+NIH = Path(os.environ.get("HILUM_NIH", Path(__file__).parents[3] / "shared" / "data" / "nih"))
 CANARY = "CANARY^7731"
 
 
@@ -289,6 +294,15 @@ def test_a_picture_in_a_jpeg_that_pillow_reads_whole_is_not_taken_from_another_m
     Image.fromarray(GREY).save(buffer, "JPEG", quality=95, comment=b"\xff\xc0\0\x0b\x08\xff\xff\xff\xff\x01\0\0\0")
     data = dicom(GREY, syntax=BASELINE, bits=8, frame=buffer.getvalue())
     assert read_dicom(data).image.shape == GREY.shape
+
+
+@pytest.mark.skipif(not NIH.is_dir(), reason="ChestX-ray14 is not here (set HILUM_NIH to its folder)")
+def test_polarity_of_real_films_is_seldom_mistaken() -> None:
+    """A few of them are stored inverted, so not every alarm is a false one."""
+    films = [read_image(path) for path in sorted((NIH / "images_256").glob("*.png"))[:300]]
+    eight = [film for film in films if film.dtype == np.uint8]
+    assert sum(map(polarity_is_doubtful, eight)) < 0.05 * len(eight)
+    assert sum(polarity_is_doubtful(255 - film) for film in eight) > 0.95 * len(eight)
 
 
 def test_codes_are_words_of_one_form() -> None:
