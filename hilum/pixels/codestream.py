@@ -12,7 +12,9 @@ from hilum.pixels.codes import refused
 
 _STANDALONE = frozenset((0x01, *range(0xD0, 0xD9)))  # JPEG markers without a body
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # start of a frame; F7 is JPEG-LS
-_TILES = 65_535  # most that JPEG 2000 can number
+_MARKERS = 10_000  # most markers and fill bytes ahead of a frame
+_EMPTY = 1024  # most steps of an RLE segment that say nothing
+_TILES = 4096  # most of a JPEG 2000 picture: a decoder keeps kilobytes for each, and its format allows 65,535
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,9 @@ def jpeg_codestream(data: bytes, frames: frozenset[int]) -> Codestream:
     if data[:2] != b"\xff\xd8":
         raise refused("undecodable", "no codestream starts here")
     place = 2
-    while place + 4 <= len(data) and data[place] == 0xFF:
+    for _ in range(_MARKERS):
+        if place + 4 > len(data) or data[place] != 0xFF:
+            break
         marker = data[place + 1]
         if marker == 0xFF or marker in _STANDALONE:  # fill bytes
             place += 1 if marker == 0xFF else 2
@@ -61,7 +65,7 @@ def jpeg2000_codestream(data: bytes) -> Codestream:
     if not (tile_x and tile_y and tile_x0 <= x0 < x1 and tile_y0 <= y0 < y1):
         raise refused("undecodable", "a size that makes no sense")
     if -(-(x1 - tile_x0) // tile_x) * -(-(y1 - tile_y0) // tile_y) > _TILES:
-        raise refused("undecodable", "more tiles than there can be")
+        raise refused("undecodable", "far too many tiles")
     depth = depths.pop()
     return Codestream(x1 - x0, y1 - y0, (depth & 0x7F) + 1, samples, signed=depth > 0x7F, data=data)
 
@@ -80,13 +84,15 @@ def check_rle(frame: bytes, segments: int, size: int) -> None:
     if count != segments or places[0] != 64 or places != sorted(places):
         raise refused("undecodable", "the RLE header does not fit the picture")
     for start, end in pairwise(places):
+        if end - start > size * 3 // 2 + 1024:  # the worst encoder writes four bytes for three
+            raise refused("undecodable", "the RLE data do not fit the picture")
         if not size <= _expanded(frame[start:end], size + 2) <= size + 2:
             raise refused("undecodable", "the RLE data do not fit the picture")
 
 
 def _expanded(segment: bytes, limit: int) -> int:
-    """Bytes that a segment expands to, counted no further than the limit."""
-    place = total = 0
+    """Bytes that a segment expands to, counted no further than the limit; over it too where the segment is mostly empty steps."""
+    place = total = empty = 0
     end = len(segment)
     while place < end and total <= limit:
         head = segment[place]
@@ -98,6 +104,9 @@ def _expanded(segment: bytes, limit: int) -> int:
             place += head + 2
         else:
             place += 1
+            empty += 1
+            if empty > _EMPTY:
+                return limit + 1
     return total
 
 

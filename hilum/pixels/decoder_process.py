@@ -14,7 +14,7 @@ from hilum.errors import UnreadableImage
 from hilum.pixels.child import HEAD, JSON_LIMIT, Answer
 from hilum.pixels.confine import confine
 from hilum.pixels.dicom import read_dicom
-from hilum.pixels.header import DICOM, kind_of
+from hilum.pixels.header import DICOM, PNG, check_stream, kind_of, read_header
 from hilum.pixels.raster import Grey, decode_raster
 from hilum.pixels.render import render
 from hilum.pixels.spec import PixelSpec
@@ -80,7 +80,10 @@ def _answer(question: Answer, data: bytes) -> tuple[Answer, Any]:
 def _decoded(data: bytes, at_least: int | None, pixel_limit: int, spec: dict[str, Any] | None) -> tuple[Answer, Any]:
     provenance: dict[str, Any] = {}
     image: Grey
-    if kind_of(data) == DICOM:
+    kind = kind_of(data)
+    if kind == PNG:
+        check_stream(data, read_header(data, pixel_limit=pixel_limit))
+    if kind == DICOM:
         rendered = read_dicom(data, at_least=at_least, pixel_limit=pixel_limit)
         image, provenance = rendered.image, rendered.provenance.as_dict()
     else:

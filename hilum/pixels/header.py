@@ -35,6 +35,8 @@ _OTHER_FRAMES = {*range(0xC3, 0xD0)} - {
     0xC8,
     0xCC,
 }  # lossless, arithmetic, hierarchical; C4, C8, CC are no frames
+_MOST_PARTS = 100_000  # PNG chunks or JPEG segments of a file; writers make one of each 8 kB at most
+_MOST_SCANS = 100  # of a progressive JPEG: each is a pass over all blocks, however few its bytes
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)  # none of coded data, restarts, fill bytes
 
 
@@ -93,6 +95,26 @@ def read_header(data: bytes, *, pixel_limit: int | None = None, whole: bool = Tr
     return reader(data, pixel_limit, whole)
 
 
+def check_stream(data: bytes, header: Header) -> None:
+    """Raise UnreadableImage where the pixels of a PNG unpack to more than its size needs: a decoder unpacks all of it.
+
+    This costs an unpacking of its own, so it is for files from outside.
+    """
+    samples = header.width * header.height * header.channels
+    left = samples * header.depth // 8 + 4 * header.height + (1 << 16)  # a filter byte a row; interlaced rows are more
+    stream = zlib.decompressobj()
+    for kind, start, end, _ in _png_chunks(data):
+        piece = data[start:end] if kind == b"IDAT" else b""
+        while piece and not stream.eof:
+            try:
+                left -= len(stream.decompress(piece, 1 << 20))
+            except zlib.error:
+                return  # the decoder finds it too
+            if left < 0:
+                raise damaged("the PNG holds more data than its pixels need")
+            piece = stream.unconsumed_tail
+
+
 def _check_size(width: int, height: int, limit: int | None) -> None:
     if width < 1 or height < 1:
         raise damaged(f"the header says {width} x {height} pixels")
@@ -100,6 +122,7 @@ def _check_size(width: int, height: int, limit: int | None) -> None:
         raise UnreadableImage(
             f"the header says {width:,} x {height:,} pixels, over the limit of {limit / 1e6:,.0f} million",
             do="check the file; a picture that is truly so large needs a higher pixel_limit",
+            code="too-many-pixels",
         )
 
 
@@ -107,8 +130,10 @@ def _png_header(data: bytes, limit: int | None, whole: bool) -> Header:
     header: Header | None = None
     has_pixels, orientation = False, 1
     skip: list[tuple[int, int]] = []
-    for kind, start, end, intact in _png_chunks(data):
+    for count, (kind, start, end, intact) in enumerate(_png_chunks(data)):
         body = data[start:end]
+        if count > _MOST_PARTS:
+            raise damaged("the PNG has far too many chunks")
         if header is None:
             if kind != b"IHDR" or len(body) != 13 or not intact:
                 raise damaged("the PNG header is broken")
@@ -117,6 +142,8 @@ def _png_header(data: bytes, limit: int | None, whole: bool) -> Header:
             if depth not in _PNG_DEPTHS.get(colour, ()) or compression or filters:
                 raise damaged(f"the PNG header says colour type {colour} with {depth} bits, which does not exist")
             header = Header(PNG, width, height, depth, {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour])
+            if limit is not None:  # four channels of 16 bits count as four times the pixels of one
+                _check_size(width, height, max(1, limit * 16 // max(16, depth * header.channels)))
             if not whole:
                 return header
         elif not intact:
@@ -152,7 +179,9 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int, bool]]:
 def _jpeg_header(data: bytes, limit: int | None, whole: bool) -> Header:
     header: Header | None = None
     orientation, adobe, scans = 1, False, 0
-    for marker, start, end in _jpeg_segments(data):
+    for count, (marker, start, end) in enumerate(_jpeg_segments(data)):
+        if count > _MOST_PARTS or scans > _MOST_SCANS:
+            raise damaged("the JPEG has far too many segments or scans")
         if marker in (_BASELINE, _EXTENDED, _PROGRESSIVE) and end - start >= 6:
             depth, height, width, channels = struct.unpack_from(">BHHB", data, start)
             _check_size(width, height, limit)

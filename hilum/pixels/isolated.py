@@ -30,8 +30,9 @@ _START_SECONDS = 60.0
 _TEXT = 300  # characters of a sentence that are taken from the child
 
 # Folders are handed over because -I, which shuts the user's settings out, hides packages that are not in site-packages.
+# pydicom would load requests, to fetch example files that nobody asks for: a fifth of the start.
 _START = (
-    "import sys; sys.path += [p for p in sys.argv[3:] if p not in sys.path]; "
+    "import sys; sys.path += [p for p in sys.argv[3:] if p not in sys.path]; sys.modules['requests'] = None; "
     "from hilum.pixels.decoder_process import main; main(int(sys.argv[1]), float(sys.argv[2]))"
 )
 _KEPT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")  # without these some interpreters do not start
@@ -152,7 +153,7 @@ class Decoder:
     def _start(self) -> Child:
         self.close()
         folders = [path for path in sys.path if os.path.isabs(path)]  # noqa: PTH117
-        command = [sys.executable, "-I", "-B", "-c", _START, str(self.memory), str(self.seconds), *folders]
+        command = [sys.executable, "-I", "-c", _START, str(self.memory), str(self.seconds), *folders]
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         try:
             self._child = Child(command, kept | _ONE_THREAD)

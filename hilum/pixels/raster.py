@@ -74,6 +74,7 @@ def _upright(image: Grey, orientation: int) -> Grey:
 
 
 def _without(data: bytes, ranges: tuple[tuple[int, int], ...]) -> bytes:
-    for start, end in reversed(ranges):
-        data = data[:start] + data[end:]
-    return data
+    if not ranges:
+        return data
+    starts, ends = [0, *(end for _, end in ranges)], [*(start for start, _ in ranges), len(data)]
+    return b"".join(data[start:end] for start, end in zip(starts, ends, strict=True))

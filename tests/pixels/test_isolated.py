@@ -80,7 +80,7 @@ def test_the_picture_is_that_of_the_decoder(decoder: Decoder, grey: np.ndarray) 
         (b"no image at all", "unsupported-type", "no known kind"),
         (b"GIF89a" + bytes(200), "unsupported-type", "a GIF file"),
         (DATA[:-5], "undecodable", "cut off"),
-        (png(GREY, size=(8000, 8000)), "undecodable", "over the limit of 40 million"),
+        (png(GREY, size=(8000, 8000)), "too-many-pixels", "over the limit of 40 million"),
     ],
 )
 def test_refusals_come_with_a_code_and_cost_no_process(decoder: Decoder, data: bytes, code: str, says: str) -> None:
