@@ -49,7 +49,7 @@ class WeightedFusion(Fusion):
         if self.of == "feature":
             average: Tensor = head(as_tokens((shares.exp()[..., None, None] * maps).sum(dim=1)))
             return average
-        logits = head(as_tokens(maps.flatten(0, 1))).unflatten(0, present.shape).float()
+        logits: Tensor = head(as_tokens(maps.flatten(0, 1))).unflatten(0, present.shape).float()
         if self.of == "logit":
             return (shares.exp() * logits).sum(dim=1)
         found = (shares + F.logsigmoid(logits)).logsumexp(dim=1)  # log of the mean p, and of the mean 1 - p:
