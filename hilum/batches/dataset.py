@@ -52,7 +52,7 @@ class Studies:
     images: a cache (hilum.data.cache); images it does not hold (unreadable ones) are left out, and a study without any
         readable image is left out with them and listed in `without_images`.
     views: most views of a study in a batch; in training drawn at random, else the first in the order PA, AP, LATERAL,
-        unknown, then image id.
+        unknown, then image id. `crowded` counts the studies that have more.
     level: study, or image: then every image is a sample of its own with its study's labels.
     """
 
@@ -85,6 +85,7 @@ class Studies:
         lengths = grouped["__row"].list.len().to_numpy().astype(np.int64)
         starts = np.concatenate([[0], np.cumsum(lengths)])
         self._start, self._length = starts[:-1][at], lengths[at]
+        self.crowded = int((self._length > views).sum())
         self._rows = grouped["__row"].explode().to_numpy()
         self._view = grouped["__code"].explode().to_numpy().astype(np.int8)
         self.demographics = _demographics(readable, key)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -12,7 +13,7 @@ from hilum.builders import choose
 from hilum.bundle import read_bundle, read_weights
 from hilum.errors import InputError
 from hilum.inference.engines import pick_device
-from hilum.models.classifier import PARTS, Classifier, build_classifier
+from hilum.models.classifier import PARTS, Classifier, build_classifier, head_channels
 from hilum.models.weights import LoadReport, load_weights
 from hilum.progress import Progress, silent
 from hilum.recipe import Recipe, Stage
@@ -56,6 +57,9 @@ def train_stage(
     say(f"model     {parts}: {parameters:,} parameters{', frozen: ' + ', '.join(stage.freeze) if stage.freeze else ''}")
     say(f"stage     {stage.name}: {len(train):,} {stage.train.level} samples of {len(set(train.patients)):,} patients")
     say(f"          validated on {len(valid):,} studies of {len(set(valid.patients)):,} other patients")
+    if crowded := train.crowded + valid.crowded:
+        drawn = "in training these are drawn each time, else the first are taken in the order PA, AP, LATERAL, unknown"
+        say(f"views     {crowded:,} studies have more than {stage.train.views} images: {drawn}")
     if fabric.is_global_zero:
         facts = {
             "device": str(device),
@@ -104,8 +108,8 @@ def _start_from(stage: Stage, model: Classifier, earlier: Mapping[str, Classifie
         weights = {key: torch.from_numpy(value) for key, value in read_weights(bundle).items()}
         architecture, findings = bundle.architecture, bundle.findings
     shared = [part for part in PARTS if _same(part, architecture, model.architecture)]
-    if findings != list(model.findings) and "head" in shared:
-        shared.remove("head")  # its last layer answers other questions
+    if findings != list(model.findings):  # the head's last layer answers other questions
+        shared = [part for part in shared if part == "backbone" or (part == "fusion" and not model.fusion.per_finding)]
     if not shared:
         raise InputError(
             f"stage {stage.name}: no part is like one in {stage.init}", do="start from one with the same backbone"
@@ -113,10 +117,12 @@ def _start_from(stage: Stage, model: Classifier, earlier: Mapping[str, Classifie
     return load_weights(model, weights, parts=tuple(shared), where=str(stage.init))
 
 
-def _same(part: str, one: Mapping[str, dict[str, object]], other: Mapping[str, dict[str, object]]) -> bool:
+def _same(part: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     if part == "backbone":  # the facts may differ (of which weights they are), the network may not
         return (one[part]["name"], one[part]["options"]) == (other[part]["name"], other[part]["options"])
-    return one[part] == other[part]
+    if part == "head" and head_channels(one) != head_channels(other):
+        return False  # alike in words, but their fusions hand them other tokens
+    return bool(one[part] == other[part])
 
 
 def _line(row: Row, epochs: int) -> str:
