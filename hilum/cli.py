@@ -200,6 +200,9 @@ def predict(
         progress=shown,
     )
     _unreadable(model.unreadable)
+    if model.crowded:
+        first = f"the first {model.bundle.views} were read, in the order PA, AP, LATERAL, unknown, then image_id"
+        print(f"{model.crowded:,} studies have more than {model.bundle.views} images: {first}")
     print(f"{len(model.findings)} findings predicted in {output}")
     if given != studies and given.suffix == ".parquet":
         _next("hilum", "evaluate", output, given, "-o", "report")

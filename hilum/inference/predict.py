@@ -31,6 +31,7 @@ class Model:
         self.bundle, self.classifier, self.device = bundle, classifier.to(device).eval(), device
         self.findings = list(bundle.findings)
         self.unreadable = pl.DataFrame()  # image_id, path, reason of the last prediction
+        self.crowded = 0  # studies of the last prediction with more images than the model reads: the first were taken
 
     @torch.inference_mode()
     def logits(self, images: Tensor, present: Tensor, view: Tensor, demographics: Tensor | None = None) -> Tensor:
@@ -73,6 +74,7 @@ class Model:
     ) -> pl.DataFrame:
         """The same from images that are decoded already."""
         samples = Studies(table, images, [], views=self.bundle.views, level=level)
+        self.crowded = samples.crowded
         logits = torch_logits(self.classifier, samples, batch_size=batch_size, device=self.device, progress=progress)
         mapped = calibrated_logits(logits, self.findings, self.bundle.operating_points)
         return probabilities(mapped, samples, table, self.findings)

@@ -84,6 +84,12 @@ def check_model(spec: ModelSpec) -> tuple[Any, Any]:
     return fusion, head
 
 
+def head_channels(architecture: Mapping[str, Any]) -> int:
+    """The channels that the head of such a model reads: its fusion's, in old bundles its backbone's."""
+    channels: int = architecture.get("head_channels", architecture["backbone"]["facts"]["channels"])
+    return channels
+
+
 def rebuild_classifier(architecture: Mapping[str, Any], findings: Sequence[str]) -> Classifier:
     """The classifier that a bundle describes, with random weights. Imports and downloads nothing by the bundle's names."""
     fusion, head = dict(architecture["fusion"]), dict(architecture["head"])

@@ -14,6 +14,7 @@ class Fusion(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.channels = channels
+        self.per_finding = False  # whether its weights belong to findings, in their order
 
     def forward(self, head: nn.Module, features: Tensor, present: Tensor, view: Tensor) -> Tensor:
         raise NotImplementedError

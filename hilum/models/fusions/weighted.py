@@ -28,7 +28,7 @@ class WeightedFusion(Fusion):
 
     def __init__(self, channels: int, of: Of, per_group: bool, weights: Tensor, learned: bool):
         super().__init__(channels)
-        self.of, self.per_group = of, per_group
+        self.of, self.per_group, self.per_finding = of, per_group, weights.shape[1] > 1
         if learned:
             self.log_weights = nn.Parameter(weights.log())
         else:
