@@ -1,10 +1,10 @@
-"""How plain must each finding be drawn? Contrasts at which a small ResNet reaches its target AP on the truth, by secant steps.
+"""How plain must each finding be drawn? Contrasts at which a small ResNet reaches its target AP on the truth, by bisection.
 
     python bench/calibrate_phantom.py work            # goes on where it stopped; --freeze writes the result into the phantom
 
 A round draws fresh pictures with the contrasts so far, trains the recipe `phantom_small` on mined labels, and measures the
-AP of every finding on the truth of test patients. Then each finding's contrast moves to where a line through its rounds
-(logit of the AP over the logarithm of the contrast) meets its target. The patients are not those of the benchmark (another
+AP of every finding on the truth of test patients. Then each finding's contrast moves: between the two rounds that enclose
+its target (by the logit of the AP over the logarithm of the contrast), or by a step towards it. The patients are not those of the benchmark (another
 seed), so nothing is tuned on what is reported. Rounds between the first and the last `--fresh` go on from the weights of the
 round before, for a third of the epochs: near enough to find the way, and the last rounds start anew.
 
@@ -34,8 +34,9 @@ from hilum.training.run import train
 
 RANGES = {"head": (0.55, 0.70), "medium": (0.20, 0.35), "tail": (0.08, 0.20)}
 SEED = 1006  # other patients than any benchmark's
-STEEPNESS = 2.0  # logit of AP per logarithm of contrast, before there are two rounds to tell
-LIMITS = (0.15, 4.0)
+STEEPNESS = 2.0  # logit of AP per logarithm of contrast, until two rounds enclose the target
+LARGEST_STEP = 1.0
+LIMITS = (0.05, 8.0)
 
 
 def targets(world: World) -> dict[str, float]:
@@ -49,14 +50,19 @@ def targets(world: World) -> dict[str, float]:
 
 
 def moved(rounds: list[dict[str, Any]], name: str, target: float) -> float:
-    """The contrast for the next round: from the last one along a line whose slope its rounds and STEEPNESS decide."""
+    """The contrast for the next round: between the nearest two that enclose the target, else a step towards it from the last."""
     x = np.log([one["contrast"].get(name, 1.0) for one in rounds])
     ap = np.clip([one["ap"][name] for one in rounds], 0.005, 0.995)
-    y = np.log(ap / (1 - ap))
-    dx, dy = x - x.mean(), y - y.mean()
-    slope = (0.05 * STEEPNESS + dx @ dy) / (0.05 + dx @ dx)
-    step = (np.log(target / (1 - target)) - y[-1]) / max(slope, 0.7)
-    return float(np.clip(np.exp(x[-1] + np.clip(step, -0.7, 0.7)), *LIMITS))
+    off = np.log(ap / (1 - ap)) - np.log(target / (1 - target))
+    if (off < 0).any() and (off > 0).any():
+        low, high = (np.flatnonzero(side)[np.argmax(sign * x[side])] for side, sign in ((off < 0, 1), (off > 0, -1)))
+        part = np.clip(-off[low] / (off[high] - off[low]), 0.1, 0.9)
+        wanted = x[low] + part * (
+            x[high] - x[low]
+        )  # where noise has crossed the two, this lies between them all the same
+    else:
+        wanted = x[-1] - np.clip(off[-1] / STEEPNESS, -LARGEST_STEP, LARGEST_STEP)
+    return float(np.clip(np.exp(wanted), *LIMITS))
 
 
 def one_round(
