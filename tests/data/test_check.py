@@ -104,6 +104,23 @@ def test_the_search_finds_planted_pairs_among_many_and_grey_is_like_nothing():
     assert near_pairs(images, [str(i) for i in range(3000)]).tolist() == [[10, 2000]]
 
 
+@pytest.mark.parametrize(
+    "altered",
+    [
+        cv2.equalizeHist,
+        lambda image: (255 * (image / 255) ** 0.8).astype(np.uint8),
+        lambda image: cv2.resize(image, (200, 200), interpolation=cv2.INTER_AREA),
+        lambda image: image[4:-4, 4:-4],
+        lambda image: cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 75])[1], 0),
+    ],
+    ids=["equalised", "gamma", "resized", "cropped", "encoded"],
+)
+def test_altered_copies_are_found(altered):
+    images = [picture(i, 1024) for i in range(20)]
+    small = [cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA) for image in [*images, *map(altered, images)]]
+    assert near_pairs(np.stack(small), [str(i) for i in range(40)]).tolist() == [[i, i + 20] for i in range(20)]
+
+
 def test_warnings_on_labels_and_patients(made, tmp_path):
     table = made.with_columns(patient_id=pl.lit(None, dtype=pl.String), Edema=pl.lit(1, dtype=pl.Int8))
     told = text_of(judged(changed(table.with_columns(Mass=pl.lit(0, dtype=pl.Int8)), 0, age=1.0), tmp_path).warnings)
