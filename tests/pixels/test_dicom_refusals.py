@@ -309,3 +309,9 @@ def test_codes_are_words_of_one_form() -> None:
     for code in (*REFUSALS, *WARNINGS):
         assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", code)
     assert UnreadableImage("x").code == "undecodable"
+
+
+def test_the_page_names_every_code() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "dicom.md").read_text()
+    for code in (*REFUSALS, *WARNINGS):
+        assert f"`{code}`" in page, code
