@@ -17,6 +17,7 @@ import numpy as np
 
 from hilum.errors import MachineError, UnreadableImage
 from hilum.pixels.child import Answer, Child, Lost
+from hilum.pixels.codes import REFUSALS
 from hilum.pixels.header import readable_kind
 from hilum.pixels.raster import Grey
 from hilum.pixels.spec import PixelSpec
@@ -38,6 +39,8 @@ _START = (
 _KEPT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")  # without these some interpreters do not start
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
+# Every code that an UnreadableImage from here can have.
+CODES = frozenset((*REFUSALS, "unsupported-type", "timeout", "out-of-memory"))
 _LOST = {  # why the child was lost: what, do, code
     "died": ("this file makes the decoder crash", "leave it out, or convert it with another program", "undecodable"),
     "late": ("decoding this file takes too long", "leave it out, or convert it with another program", "timeout"),
@@ -86,7 +89,7 @@ class Decoder:
         """The picture in a PNG, JPEG or DICOM file.
 
         at_least: as in `read_image`. spec: render after it, so that the image is uint8 (size, size).
-        Raises UnreadableImage with a code, after a loss too; MachineError where no process can be started.
+        Raises UnreadableImage with a code of CODES, after a loss too; MachineError where no process can be started.
         """
         question = {"at_least": at_least, "pixel_limit": pixel_limit, "spec": spec and spec.as_dict()}
         answer, body = self._ask(question, data, pixel_limit if spec is None else spec.size**2)
@@ -183,10 +186,11 @@ def _greeting(answer: Answer) -> int:
 def _body_size(answer: Answer, most: int) -> int:
     """The bytes that must follow this JSON; ValueError where it is neither a refusal nor a picture of at most `most` pixels."""
     if "code" in answer:
-        for key in ("code", "what", "do"):  # they may end in a terminal or a log
-            text = answer.get(key)
-            if not (isinstance(text, str) and 0 < len(text) <= _TEXT and text.isprintable()):
-                raise ValueError("no refusal")
+        words = [answer.get(key) for key in ("code", "what", "do")]  # they may end in a terminal or a log
+        if not all(isinstance(word, str) and 0 < len(word) <= _TEXT and word.isprintable() for word in words):
+            raise ValueError("no words")
+        if words[0] not in CODES:
+            raise ValueError("no refusal")
         return 0
     shape, dtype = answer.get("shape"), answer.get("dtype")
     if not (isinstance(shape, list) and len(shape) == 2 and all(type(side) is int and side > 0 for side in shape)):

@@ -16,9 +16,11 @@ import pytest
 
 from hilum.errors import MachineError, UnreadableImage
 from hilum.pixels import child, isolated
+from hilum.pixels.dicom import read_dicom
 from hilum.pixels.isolated import Decoder, own_decoder
 from hilum.pixels.render import render
 from hilum.pixels.spec import PixelSpec
+from tests.pixels.dicom_files import dicom
 from tests.pixels.files import picture, png
 
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes with deadlines and signals are of Unix")
@@ -51,7 +53,7 @@ def bad(monkeypatch: pytest.MonkeyPatch, script: str, seconds: float = 5.0) -> D
     return Decoder(seconds=seconds)
 
 
-def gone(pid: int, seconds: float = 5.0) -> bool:
+def gone(pid: int, seconds: float = 60.0) -> bool:
     """Whether a process ends in time. A zombie counts as ended: its parent is another."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -71,6 +73,13 @@ def test_the_picture_is_that_of_the_decoder(decoder: Decoder, grey: np.ndarray) 
     assert (decoder.decode(data).image == grey).all()
     spec = PixelSpec(size=32, tone="equalize_hist")
     assert (decoder.decode(data, spec=spec).image == render(grey, spec)).all()
+
+
+def test_a_dicom_file_comes_with_its_record(decoder: Decoder) -> None:
+    data = dicom(picture(96, 80, top=4095), WindowCenter=2000, WindowWidth=3000)
+    direct, apart = read_dicom(data), decoder.decode(data)
+    assert (apart.image == direct.image).all()
+    assert apart.provenance == direct.provenance.as_dict()
 
 
 @pytest.mark.parametrize(
@@ -101,10 +110,14 @@ def test_a_large_file_is_not_sent() -> None:
 
 
 def test_too_little_memory_is_a_refusal_and_the_next_file_is_read() -> None:
-    with Decoder(memory=500_000_000) as small:
-        with pytest.raises(UnreadableImage):
-            small.decode(png(np.zeros((12_000, 12_000), np.uint16), depth=16), pixel_limit=1 << 30)
+    large = dicom(np.zeros((5000, 5000), np.uint16))
+    with Decoder(memory=450_000_000) as small:
+        with pytest.raises(UnreadableImage) as caught:
+            small.decode(large)
         assert (small.decode(DATA).image == GREY).all()
+    assert caught.value.code in ("out-of-memory", "undecodable")  # a codec may say either
+    with Decoder() as enough:
+        assert enough.decode(large).image.shape == (5000, 5000)
 
 
 def test_a_fresh_child_takes_over_after_so_many_files() -> None:
@@ -189,6 +202,7 @@ def test_a_slow_child_costs_its_seconds_and_no_more(monkeypatch: pytest.MonkeyPa
         "say({'code': 'undecodable', 'what': 'x\\x1b[2J', 'do': 'y'})",
         "say({'code': 'undecodable', 'what': 'x' * 400, 'do': 'y'})",
         "say({'code': 7, 'what': 'x', 'do': 'y'})",
+        "say({'code': 'nobody', 'what': 'x', 'do': 'y'})",
     ],
 )
 def test_nonsense_is_not_believed(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
