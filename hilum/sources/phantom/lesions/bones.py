@@ -55,7 +55,7 @@ def fracture(scene: Scene, lesion: Lesion, strength: float) -> None:
 def _displaced(scene: Scene, pieces: list[tuple[Points, Points]], width: float, level: float, strength: float) -> F32:
     """What changes when pieces of bone move from one course to another: taken away here, added there, a little plainer."""
     old, new = (hollow(scene.canvas, [piece[k] for piece in pieces], width) for k in range(2))
-    return np.asarray((new * np.float32(1 + 0.8 * strength) - old) * scene.body * np.float32(level * scene.chest.bone))
+    return np.asarray((new * np.float32(1 + 0.6 * strength) - old) * scene.body * np.float32(level * scene.chest.bone))
 
 
 def _gap(scene: Scene, lines: list[Points], width: float, strength: float) -> None:

@@ -35,11 +35,10 @@ def granuloma(scene: Scene, lesion: Lesion, strength: float) -> None:
         places.append((places[0][0] + 0.05 + 0.05 * w[4], places[0][1] - 0.12, places[0][2] + 0.08))
     if w[3] < 0.3:  # and a lymph node
         places.append((0.40, 0.10, 0.52))
-    grains = c.blank()
-    for height, out, back in places:
-        x, y = scene.at(side, height, out, back)
-        grains = np.maximum(grains, c.bump(x, y, 0.0115 + 0.005 * w[5], soft=0.05))
-    scene.density += np.minimum(1.5 * grains, 1) * np.float32(0.40 * strength)
+    angle, radius = np.linspace(0, 2 * np.pi, 13), 0.0085 + 0.005 * w[5]
+    rim = radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    grains = c.fill([np.array(scene.at(side, *place)) + rim for place in places], 0.0015)
+    scene.density += grains * np.float32(0.40 * strength)
 
 
 def mass(scene: Scene, lesion: Lesion, strength: float) -> None:
