@@ -1,4 +1,4 @@
-"""Rendering: one picture in many DICOM encodings must come back as that picture, beside pydicom and torchxrayvision.
+"""Rendering: one picture in many DICOM encodings must come back as that picture, beside pydicom, torchxrayvision and DCMTK.
 
     python bench/dicom_encodings.py [--peer-python PYTHON] [--quick]
 
@@ -66,20 +66,21 @@ def main() -> None:
     answer = peers(options.peer_python, made, picture)
     found = {OURS: [ours(encoding, picture) for encoding in made]}
     found |= {name: [apart[f"{k:03d}.dcm"] for k in range(len(made))] for name, apart in answer["readers"].items()}
-    if "torchxrayvision" not in found:
-        print("torchxrayvision is not in that Python: its columns are left out.\n")
+    for name, place in (("torchxrayvision", "in that Python"), ("DCMTK", "on the path")):
+        if name not in found:
+            print(f"{name} is not {place}: left out.\n")
 
     groups: dict[str, list[int]] = defaultdict(list)
     for k, encoding in enumerate(made):
         groups[encoding.group].append(k)
     names = list(found)
-    print(f"{'right of all, by group':<24}{'all':>5}" + "".join(f"{name:>32}" for name in names))
+    print(f"{'right of all, by group':<24}{'all':>5}" + "".join(f"{name:>31}" for name in names))
     counts = {}
     for group, places in [*groups.items(), ("all", list(range(len(made))))]:
         counts[group] = {name: sum(right(found[name][k], made[k]) for k in places) for name in names}
-        print(f"{group:<24}{len(places):>5}" + "".join(f"{counts[group][name]:>32}" for name in names))
+        print(f"{group:<24}{len(places):>5}" + "".join(f"{counts[group][name]:>31}" for name in names))
     refused = {name: sum(apart is None for apart in found[name]) for name in names}
-    print(f"{'no picture at all (*)':<29}" + "".join(f"{refused[name]:>32}" for name in names))
+    print(f"{'no picture at all (*)':<29}" + "".join(f"{refused[name]:>31}" for name in names))
     print(
         "(*) an exception, or another shape; pydicom has JPEG lossless and 12-bit JPEG only by plugins under the GPL or gdcm"
     )
