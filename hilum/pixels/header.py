@@ -147,7 +147,8 @@ def _png_header(data: bytes, limit: int | None, whole: bool) -> Header:
             if not whole:
                 return header
         elif not intact:
-            raise damaged(f"the PNG chunk {kind.decode('ascii', 'replace')} fails its checksum")
+            name = f" {kind.decode()}" if kind.isalpha() else ""  # its bytes may be anything
+            raise damaged(f"the PNG chunk{name} fails its checksum")
         elif kind == b"acTL":
             raise UnreadableImage("this PNG is animated: it holds several pictures", do="save one picture per file")
         elif kind == b"IDAT":

@@ -118,16 +118,15 @@ class Decoder:
                 answer, body = child.receive(lambda answer: _body_size(answer, most), deadline)
             except Lost as lost:
                 self.lost[lost.why] += 1
-                with suppress(MachineError):  # which the next file tells
-                    self._start()  # now, so that the next file need not wait as long
+                self._replace()
                 what, do, code = _LOST[lost.why]
                 raise UnreadableImage(what, do=do, code=code) from None
             except BaseException:  # an interrupt: the answer would be taken for that of the next question
                 self.close()
                 raise
             self._answered += 1
-            if answer.get("code") == "out-of-memory":
-                self.close()  # what is left of its memory is in pieces
+            if self._answered >= self.files or answer.get("code") == "out-of-memory":  # its memory is in pieces
+                self._replace()
             return answer, body
 
     def _ready(self) -> Child:
@@ -151,7 +150,12 @@ class Decoder:
         )
 
     def _fit(self, child: Child) -> bool:
-        return child.ours and (not self._greeted or (child.idle and self._answered < self.files))
+        return child.ours and (child.idle or not self._greeted)
+
+    def _replace(self) -> None:
+        """A fresh child is started, now and not with the next file, which then waits the less."""
+        with suppress(MachineError):  # the next file tells it
+            self._start()
 
     def _start(self) -> Child:
         self.close()
