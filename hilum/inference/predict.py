@@ -18,6 +18,7 @@ from hilum.models.classifier import Classifier, rebuild_classifier
 from hilum.models.weights import load_weights
 from hilum.operating_points import calibrated_logits, is_calibrated
 from hilum.progress import Progress, silent
+from hilum.sources.dicom_tree import is_dicom
 from hilum.tables import Level, Predictions, read_studies, studies_metadata, write_predictions
 
 StudiesOrFiles = str | Path | pl.DataFrame | Sequence[str | Path]
@@ -148,7 +149,9 @@ def studies_of(studies: StudiesOrFiles) -> pl.DataFrame:
     if len(given) == 1 and given[0].suffix == ".parquet":
         return read_studies(given[0])
     files = [file for one in given for file in ([one] if not one.is_dir() else sorted(one.rglob("*")))]
-    kept = [file for file in files if file in given or file.suffix.lower() in IMAGE_SUFFIXES]
+    kept = [
+        file for file in files if file in given or file.suffix.lower() in IMAGE_SUFFIXES or _is_nameless_dicom(file)
+    ]
     if not kept:
         raise InputError(
             "there is no image here",
@@ -167,3 +170,8 @@ def studies_of(studies: StudiesOrFiles) -> pl.DataFrame:
         view=pl.lit("unknown"),
         source=pl.lit("files"),
     )
+
+
+def _is_nameless_dicom(file: Path) -> bool:
+    """Whether this is a DICOM file as archives write them: IM0001, or a UID with its dots."""
+    return file.is_file() and file.name.upper() != "DICOMDIR" and is_dicom(file)

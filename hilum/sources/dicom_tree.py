@@ -43,15 +43,21 @@ def read_tree(files: Sequence[Path], root: Path, progress: Progress) -> tuple[pl
     return rows, _notes(rows, len(headers) - len(kept), refused)
 
 
-def _header(path: Path) -> DicomHeader | str | None:
-    """A file's header, the code of why it cannot be used, or None where it is no DICOM file."""
+def is_dicom(path: Path) -> bool:
+    """Whether a file is a DICOM file, by its first bytes. Raises InputError or MachineError where it cannot be read."""
     try:
         with path.open("rb") as file:
-            if kind_of(file.read(132)) != DICOM:
-                return None
-        header = read_dicom_header(path)
+            return kind_of(file.read(132)) == DICOM
     except OSError as error:
         raise from_os_error(error, path) from error
+
+
+def _header(path: Path) -> DicomHeader | str | None:
+    """A file's header, the code of why it cannot be used, or None where it is no DICOM file."""
+    if not is_dicom(path):
+        return None
+    try:
+        header = read_dicom_header(path)
     except UnreadableImage as error:
         return error.code
     return header.problem or header

@@ -11,7 +11,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from hilum.data.cache import build_cache
-from hilum.errors import InputError
+from hilum.errors import InputError, MachineError
+from hilum.pixels import isolated
 from hilum.pixels.read import image_size, read_image
 from hilum.sources.folder import import_folder
 from hilum.sources.imported import Imported
@@ -84,6 +85,15 @@ def test_a_tree_is_decoded_into_a_cache(tree: Path) -> None:
     image = cache.images(cache.rows(["1.3"]))[0]
     assert image[:, 0].max() == 0
     assert image[:, -1].min() == 255
+
+
+def test_without_a_decoder_process_no_file_is_blamed(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolated, "_START", "raise SystemExit(1)")
+    studies = import_folder(tree).studies
+    with pytest.raises(MachineError, match="decoder process does not start"):
+        build_cache(studies, tree / "cache", size=16)
+    monkeypatch.undo()
+    assert build_cache(studies, tree / "cache", size=16).unreadable.is_empty()
 
 
 def test_one_file(tree: Path) -> None:
