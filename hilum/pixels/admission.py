@@ -32,9 +32,8 @@ def check_kind(elements: Elements) -> None:
         raise refused("unsupported-transfer-syntax", known[0] if known else "")
     if PIXEL_DATA not in elements:
         raise refused("no-pixels")
-    frames = elements.texts(Tag.NUMBER_OF_FRAMES)
     count = elements.number(Tag.NUMBER_OF_FRAMES)
-    if frames and (count is None or count > 1):
+    if elements.text(Tag.NUMBER_OF_FRAMES) and (count is None or count > 1):
         raise refused("multi-frame", "" if count is None else f"{count:,.0f} frames")
 
 

@@ -88,6 +88,7 @@ def _by_pydicom(data: bytes, layout: Layout, syntax: str) -> Samples:
     samples, _ = get_decoder(syntax).as_array(
         data,
         raw=True,
+        decoding_plugin="pydicom" if TRANSFER_SYNTAXES[syntax].encapsulated else "",  # else whatever is installed
         rows=layout.rows,
         columns=layout.columns,
         samples_per_pixel=layout.samples,

@@ -46,17 +46,16 @@ def read_dicom(data: bytes, *, pixel_limit: int | None = None, at_least: int | N
 
     if layout.samples == 3:  # LUTs, windows and padding are for greys (PS3.3 C.11.2)
         stored = Stored(grey_of_colour(stored.samples, layout.photometric), 8, signed=False)
-        scale = GreyScale(8)
-        padding = mask = None
+        scale, padding = GreyScale(8), None
     else:
         scale, doubts = grey_scale_of(elements, stored.bits, signed=stored.signed)
         warnings += doubts
         padding = _padding(elements, signed=layout.signed)
-        mask = padding_of(index_of(stored), stored, *padding) if padding else None
-        if mask is not None and not mask.any():
-            padding = mask = None
-            warnings.append("padding-ignored")
     index = index_of(stored)
+    mask = padding_of(index, stored, *padding) if padding else None
+    if mask is not None and not mask.any():
+        padding = mask = None
+        warnings.append("padding-ignored")
     table, voi = grey_table(scale, counts_of(index, stored.bits, mask))
     warnings += [code for code in voi.warnings if not (layout.samples == 3 and code == "no-voi")]
 

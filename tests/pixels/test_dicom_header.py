@@ -154,6 +154,8 @@ def test_what_cannot_be_read_is_told_by_a_code() -> None:
     }.items():
         assert header_of(**elements).problem == problem
         assert problem in REFUSALS
+    for frames in (None, 0, 1, ""):
+        assert header_of(NumberOfFrames=frames).problem is None
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
