@@ -1,7 +1,9 @@
 """`hilum check`: each planted fault is found and named, a clean table has none, and the files stay as they are."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -146,3 +148,17 @@ def test_the_verb_ends_with_0_or_2(made, tmp_path):
         assert done.returncode == code, done.stderr
         assert ("p0 (test, train)" in done.stdout) == bool(code)
         assert "<svg" in (tmp_path / "out" / "check.html").read_text()
+
+
+def test_the_page_shows_what_was_measured():
+    root = Path(__file__).parents[2]
+    measured = json.loads((root / "bench/results/near_duplicates.json").read_text())
+    assert measured["ours"] >= 0.95
+    assert all(row["named, of different patients"] == 0 for row in measured["rows"] if "false alarms" in row)
+    large, small = (row["alterations"] for row in measured["rows"][:2])
+    page = (root / "docs/how-to/check.md").read_text()
+    shown = page.partition("<!-- altered copies -->\n")[2].partition("<!-- /altered copies -->")[0].splitlines()[2:]
+    assert shown == [
+        f"| {one['what']} | {100 * one['cache 64']:.0f} % | {100 * two['cache 64']:.0f} % |"
+        for one, two in zip(large, small)
+    ]
