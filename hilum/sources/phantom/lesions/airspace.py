@@ -81,7 +81,7 @@ def tuberculosis(scene: Scene, lesion: Lesion, strength: float) -> None:
     hx, hy = scene.at(lesion.side, 0.38, 0.05, 0.50)
     streaks = [np.array([(x + d, y), (hx + 0.4 * d, hy)]) for d in (-0.03, 0.0, 0.03)]
     scene.fill(patch + np.float32(0.55) * c.fill(dots, 0.003), 0.72 * strength)
-    scene.density += c.blur(c.lines(streaks, 0.006), 0.002) * scene.lung * np.float32(0.07 * strength)
+    scene.density += c.lines(streaks, 0.006) * scene.lung * np.float32(0.07 * strength)
 
 
 def infiltration(scene: Scene, lesion: Lesion, strength: float) -> None:
