@@ -39,6 +39,8 @@ def outcome(data: bytes) -> str:
         warned = read_dicom(data).provenance.warnings
     except UnreadableImage as error:
         return error.code
+    except Exception as error:
+        return f"exception {type(error).__name__}"
     return "read" + (f" ({', '.join(warned)})" if warned else "")
 
 
@@ -95,7 +97,7 @@ def main() -> None:
     compared = Counter(row["stored values"] for row in rows if row["stored values"])
     print(f"\n{len(rows)} files: " + ", ".join(f"{count} {code}" for code, count in outcomes.most_common()))
     print("stored values: " + ", ".join(f"{count} {what}" for what, count in compared.most_common()))
-    print(f"slowest file: {slowest:.2f} CPU seconds; exceptions other than a refusal: 0")
+    print(f"slowest file: {slowest:.2f} CPU seconds; exceptions other than a refusal: {outcomes['exception']}")
     result = {
         "name": "dicom_samples",
         "ours": compared["equal"],
