@@ -3,12 +3,13 @@
     python bench/bombs.py [--only WORD] [--quick]
 
 Goal R3: each is answered in less than 2 s with less than 300 MB of resident memory more, parent and child together, than
-before. Memory is sampled every 2 ms, the child's from its own high-water mark; of three goes the shortest time and the most
-memory count. A bomb may be answered with a picture: some are legal, at the limit of 40 million pixels.
+before. Seconds are those of the processor, as the machine may be busy; the clock on the wall is told beside them. Memory is sampled
+every 2 ms, the child's from its own high-water mark. Of three goes the shortest time and the most memory count. A bomb may be answered with a picture: some are legal, at the limit of 40 million pixels.
 """
 
 import argparse
 import io
+import os
 import struct
 import sys
 import threading
@@ -193,25 +194,24 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 
 
 class Watch(threading.Thread):
-    """Samples the resident memory of this process and the high-water mark of its child, in MB."""
+    """Samples this process and its child: resident memory and the child's high-water mark in MB, the child's processor seconds."""
 
     def __init__(self, child: int | None):
         super().__init__(daemon=True)
         self.child, self.over = child, threading.Event()
         self.before = self.largest = self._sample()
 
-    def _sample(self) -> tuple[float, float]:
-        return memory("self", "VmRSS"), memory(str(self.child), "VmHWM")
+    def _sample(self) -> tuple[float, ...]:
+        return memory("self", "VmRSS"), memory(str(self.child), "VmHWM"), processor(str(self.child))
 
     def run(self) -> None:
         while not self.over.wait(0.002):
-            now = self._sample()
-            self.largest = (max(self.largest[0], now[0]), max(self.largest[1], now[1]))
+            self.largest = tuple(map(max, self.largest, self._sample()))
 
-    @property
-    def more(self) -> float:
-        """MB of both together beyond what they had."""
-        return sum(self.largest) - sum(self.before)
+    def more(self) -> tuple[float, float]:
+        """MB and processor seconds beyond what both had."""
+        own, childs, seconds = (now - then for now, then in zip(self.largest, self.before, strict=True))
+        return own + childs, seconds
 
 
 def memory(process: str, field: str) -> float:
@@ -223,32 +223,40 @@ def memory(process: str, field: str) -> float:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(field)), 0.0)
 
 
+def processor(process: str) -> float:
+    """Seconds of the processor, in steps of a hundredth, 0 where the process is gone."""
+    try:
+        words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def detonate(name: str, data: bytes) -> dict[str, Any]:
     """One row of the table: a fresh child, warm, and one bomb."""
     with Decoder() as decoder:
         decoder.decode(d.dicom(SMALL))
         watch = Watch(decoder.pid)
         watch.start()
-        before = time.perf_counter()
+        before, own = time.perf_counter(), time.thread_time()
         try:
             answer = "read, {} x {}".format(*decoder.decode(data).image.shape)
         except UnreadableImage as error:
             answer = error.code
-        seconds = time.perf_counter() - before
+        wall, own = time.perf_counter() - before, time.thread_time() - own
         watch.over.set()
         watch.join()
+    megabytes, childs = watch.more()
     return {
-        "what": name,
-        "bytes": len(data),
-        "answer": answer,
-        "seconds": round(seconds, 3),
-        "megabytes": round(watch.more),
-    }
+        "what": name, "bytes": len(data), "answer": answer, "seconds": round(own + childs, 2), "wall": round(wall, 2),
+        "megabytes": round(megabytes),
+    }  # fmt: skip
 
 
 def best(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The shortest time and the most memory of several goes: other work on the machine only ever adds seconds."""
-    return min(rows, key=lambda row: row["seconds"]) | {"megabytes": max(row["megabytes"] for row in rows)}
+    """The shortest times and the most memory of several goes: other work on the machine only ever adds seconds."""
+    seconds, wall = (min(row[name] for row in rows) for name in ("seconds", "wall"))
+    return rows[0] | {"seconds": seconds, "wall": wall, "megabytes": max(row["megabytes"] for row in rows)}
 
 
 def main() -> None:
@@ -256,20 +264,24 @@ def main() -> None:
     parser.add_argument("--only", default="", help="bombs whose name holds this")
     parser.add_argument("--quick", action="store_true", help="each bomb once, and no result is written")
     options = parser.parse_args()
-    print(f"{'':<42}{'bytes':>12}{'seconds':>10}{'MB more':>9}  answer")
+    print(f"{'':<42}{'bytes':>12}{'seconds':>10}{'wall':>8}{'MB more':>9}  answer")
     rows = []
     for name, make in BOMBS.items():
         if options.only in name:
             data = make()
             row = best([detonate(name, data) for _ in range(1 if options.quick else GOES)])
-            rows.append(row | {"held": row["seconds"] < SECONDS and row["megabytes"] < MEGABYTES})
-            told = row["answer"] + ("" if rows[-1]["held"] else "   OVER")
-            print(f"{name:<42}{row['bytes']:>12,}{row['seconds']:>10}{row['megabytes']:>9}  {told}", flush=True)
-    held = sum(bool(row["held"]) for row in rows)
-    print(f"{held} of {len(rows)} bombs were answered within {SECONDS} s and {MEGABYTES} MB.")
+            held = row["seconds"] < SECONDS and row["megabytes"] < MEGABYTES and row["answer"] != "timeout"
+            rows.append(row | {"held": held})
+            told = row["answer"] + ("" if held else "   OVER")
+            print(
+                f"{name:<42}{row['bytes']:>12,}{row['seconds']:>10}{row['wall']:>8}{row['megabytes']:>9}  {told}",
+                flush=True,
+            )
+    count = sum(row["held"] for row in rows)
+    print(f"{count} of {len(rows)} bombs were answered within {SECONDS} s and {MEGABYTES} MB.")
     if not options.quick and not options.only:
         save({
-            "name": "bombs", "ours": held, "peer": None, "unit": f"of {len(rows)} bombs held to {SECONDS} s and {MEGABYTES} MB", "ratio": None,
+            "name": "bombs", "ours": count, "peer": None, "unit": f"of {len(rows)} bombs held to {SECONDS} s and {MEGABYTES} MB", "ratio": None,
             "goal": "all", "command": "python bench/bombs.py", "rows": rows,
         })  # fmt: skip
 

@@ -60,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few goes, and no result is written")
     options = parser.parse_args()
-    goes, headers = (3, 200) if options.quick else (30, 2000)
+    goes, headers = (3, 200) if options.quick else (10, 2000)
     noise = np.random.default_rng(0).normal(size=(HEIGHT, WIDTH)).astype(np.float32)
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     values = (
@@ -106,7 +106,7 @@ def main() -> None:
 def start_one() -> None:
     """A decoder that is ready, and its end."""
     with Decoder() as decoder:
-        decoder._ready()
+        decoder.start()
 
 
 if __name__ == "__main__":

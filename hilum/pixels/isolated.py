@@ -60,7 +60,7 @@ class Decoder:
     """A decoder that can be lost. Threads take turns; for work side by side, give each thread its own.
 
     seconds: most time for one file; memory: bytes of address space; byte_limit: largest file; files: answers per child.
-    The process starts with the first file, and ends with `close`, with the `with` block, or with the interpreter.
+    The process starts with `start` or the first file, and ends with `close`, with the `with` block, or with the interpreter.
     """
 
     def __init__(self, *, seconds: float = SECONDS, memory: int = MEMORY, byte_limit: int = BYTES, files: int = FILES):
@@ -97,6 +97,15 @@ class Decoder:
             raise UnreadableImage(answer["what"], do=answer["do"], code=answer["code"])
         image = np.frombuffer(body, dtype=answer["dtype"]).reshape(answer["shape"])
         return Decoded(image, answer["provenance"])
+
+    def start(self) -> None:
+        """Have a process ready, so that the next file does not wait for it. Raises MachineError."""
+        with self._lock:
+            try:
+                self._ready()
+            except BaseException:  # an interrupt: half a greeting may be read
+                self.close()
+                raise
 
     def close(self) -> None:
         """End the process. A closed decoder may be used again: it starts another."""

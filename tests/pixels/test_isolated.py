@@ -146,7 +146,7 @@ def test_a_child_that_was_killed_between_files_is_replaced_unseen() -> None:
 @posix
 def test_a_child_that_is_killed_in_the_middle_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     with bad(monkeypatch, LISTENS + "time.sleep(60)") as decoder:
-        decoder._start()
+        decoder.start()
         timer = threading.Timer(0.5, lambda: os.kill(decoder.pid or 0, signal.SIGKILL))
         timer.start()
         with pytest.raises(UnreadableImage, match="crash") as caught:
@@ -330,7 +330,7 @@ if len(sys.argv) > 2:
     from hilum.pixels import isolated
     isolated._START = sys.argv[2]
     decoder.close()
-    decoder._start()
+    decoder.start()
     print(decoder.pid, flush=True)
     decoder.decode(Path(sys.argv[1]).read_bytes())
 """
