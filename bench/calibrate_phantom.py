@@ -51,8 +51,11 @@ def targets(world: World) -> dict[str, float]:
 
 def moved(rounds: list[dict[str, Any]], name: str, target: float) -> float:
     """The contrast for the next round: between the nearest two that enclose the target, else a step towards it from the last."""
-    x = np.log([one["contrast"].get(name, 1.0) for one in rounds])
-    ap = np.clip([one["ap"][name] for one in rounds], 0.005, 0.995)
+    told = [one for one in rounds if name in one["ap"]]
+    if not told:  # its drawing was changed and its APs taken out of rounds.json
+        return float(rounds[-1]["contrast"].get(name, 1.0))
+    x = np.log([one["contrast"].get(name, 1.0) for one in told])
+    ap = np.clip([one["ap"][name] for one in told], 0.005, 0.995)
     off = np.log(ap / (1 - ap)) - np.log(target / (1 - target))
     if (off < 0).any() and (off > 0).any():
         low, high = (np.flatnonzero(side)[np.argmax(sign * x[side])] for side, sign in ((off < 0, 1), (off > 0, -1)))

@@ -76,7 +76,7 @@ def pacemaker(scene: Scene, lesion: Lesion, strength: float) -> None:
         leads = [smooth([start, (0.5 + side * 0.14, chest.clavicle_y + 0.03), (0.462, chest.level(0.22, -1)), (0.45, heart_y - 0.05), (0.49, heart_y + 0.06), (0.5 + 0.55 * chest.heart[1], heart_y + 0.09)], closed=False)]  # fmt: skip
         if w[3] < 0.6:
             leads.append(smooth([start, (0.5 + side * 0.13, chest.clavicle_y + 0.035), (0.457, chest.level(0.24, -1)), (0.452, heart_y - 0.03), (0.46, heart_y - 0.06)], closed=False))  # fmt: skip
-    scene.density += box * np.float32(0.75 * min(1.0, 0.5 + 0.5 * strength))
+    scene.density += box * np.float32(0.75 * min(1.0, strength))
     scene.density += c.lines(leads, 0.008) * np.float32(0.30 * strength)
 
 

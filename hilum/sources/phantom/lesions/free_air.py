@@ -13,7 +13,7 @@ from hilum.sources.phantom.streams import stream
 
 def hyperinflated(chest: Chest, lesion: Lesion, strength: float) -> Chest:
     """Emphysema: low flat diaphragm, narrow heart, barrel chest, few markings, a wide space behind the sternum."""
-    s = min(1.25, 0.15 + strength)
+    s = min(1.25, 1.15 * strength)
     lower = 0.036 * s
     return replace(
         chest,

@@ -34,7 +34,7 @@ def enlarged_mediastinum(chest: Chest, lesion: Lesion, strength: float) -> Chest
     if lesion.mimic != "lateral":
         chest = replace(chest, upper=(chest.upper[0] + right, chest.upper[1] + left))
     if lesion.mimic != "frontal":
-        chest = replace(chest, retrosternal=min(1.1, 0.45 + 0.6 * strength), upper_lateral=0.5 * strength)
+        chest = replace(chest, retrosternal=min(1.1, 1.05 * strength), upper_lateral=0.5 * strength)
     return chest
 
 

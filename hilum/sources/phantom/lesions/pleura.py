@@ -36,7 +36,7 @@ def effusion(scene: Scene, lesion: Lesion, strength: float) -> None:
             outline[:, 0] = 0.5 + side * outline[:, 0]
             outlines.append(outline)
     fluid = c.fill(outlines, 0.006)
-    scene.density += fluid * scene.air * np.float32(0.52 * min(1.0, 0.45 + 0.55 * strength))
+    scene.density += fluid * scene.air * np.float32(0.52 * min(1.0, 1.3 * strength))
 
 
 def layer(scene: Scene, side: int, low: float, high: float, thick: float) -> F32:
@@ -108,7 +108,7 @@ def pneumothorax(scene: Scene, lesion: Lesion, strength: float) -> None:
     gap = (0.042 + 0.13 * w[0] ** 1.3) * (0.65 + 0.45 * strength)
     free, line = _free_air(scene, side, gap, w[1])
     edge = c.lines([smooth(line, closed=False)], 0.005) * scene.lung
-    scene.density -= free * scene.vessels * np.float32(min(1.0, 0.5 + 0.6 * strength))
+    scene.density -= free * scene.vessels * np.float32(min(1.0, 1.1 * strength))
     scene.density -= free * scene.air * np.float32(0.16 * strength)
     scene.density += edge * np.float32(0.15 * strength)
     if gap > 0.08 and not scene.lateral:  # the collapsing lung becomes denser
