@@ -76,11 +76,8 @@ def test_the_subtle_show_less(finding: str, view: int) -> None:
     assert 0 < subtle < 0.9 * plain
 
 
-NEW = sorted(CXR_LT - set(FINDING_SETS["cxr-lt-2023"]))
-
-
 @pytest.mark.parametrize("view", [0, 1], ids=["frontal", "lateral"])
-@pytest.mark.parametrize("finding", NEW)
+@pytest.mark.parametrize("finding", DRAWN)
 def test_a_finding_fades_into_the_healthy_chest(finding: str, view: int) -> None:
     shown = [float(change(finding, view, contrast=contrast).sum()) for contrast in (0.0, 0.02, 0.5, 1.0)]
     assert shown[0] == 0

@@ -14,9 +14,8 @@ from hilum.sources.phantom.scene import Scene
 def cardiomegaly(chest: Chest, lesion: Lesion, strength: float) -> Chest:
     """The heart takes more than half of the thorax: ratio .50 when subtle to .63."""
     ratio = sum(chest.heart) / (2 * chest.width)
-    wanted = 0.455 + 0.125 * strength + 0.03 * lesion.where[0]
-    grow = max(1.03, wanted / ratio)
-    more = 0.10 * (lesion.where[1] - 0.5)  # of one chamber or the other
+    grow = 1 + (max(1.08, (0.58 + 0.03 * lesion.where[0]) / ratio) - 1) * strength
+    more = 0.10 * (lesion.where[1] - 0.5) * min(1.0, strength)  # of one chamber or the other
     return replace(chest, heart=(chest.heart[0] * grow * (1 - more), chest.heart[1] * grow * (1 + more / 2)))
 
 
@@ -40,11 +39,10 @@ def enlarged_mediastinum(chest: Chest, lesion: Lesion, strength: float) -> Chest
 
 def tortuous_aorta(chest: Chest, lesion: Lesion, strength: float) -> Chest:
     """A long, unfolded aorta: it bulges to both sides on the frontal, and backwards over the spine on the lateral."""
-    bend = 0.35 + 0.65 * strength
     if lesion.mimic != "lateral":
-        chest = replace(chest, unfolded=chest.unfolded + bend, knob=chest.knob * (1 + 0.15 * strength))
+        chest = replace(chest, unfolded=chest.unfolded + strength, knob=chest.knob * (1 + 0.15 * strength))
     if lesion.mimic != "frontal":
-        chest = replace(chest, unfolded_lateral=chest.unfolded_lateral + bend)
+        chest = replace(chest, unfolded_lateral=chest.unfolded_lateral + strength)
     return chest
 
 
