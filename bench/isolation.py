@@ -2,15 +2,18 @@
 
     python bench/isolation.py [--quick]
 
-The files are made: a chest X-ray of 2800 x 2300 px, native (13 MB) and JPEG 2000 in DICOM, and as PNG. Both ways take turns and the
-shortest time of each counts: other work on the machine only ever adds. Headers are of small files, 40 elements, warm in memory.
+The files are made: a picture of 2800 x 2300 px, native (13 MB) and JPEG 2000 in DICOM, and as PNG. All ways take turns. Milliseconds
+of the processor, parent and child together, are the mean of all goes: a busy machine adds little to them. On the clock the shortest
+go counts. Headers are of small files, warm in memory.
 """
 
 import argparse
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from result import save
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the files are made as those of the tests are
 
 from hilum.pixels.dicom import read_dicom
-from hilum.pixels.isolated import Decoder
+from hilum.pixels.isolated import PATIENT_SECONDS, Decoder
 from hilum.pixels.raster import decode_raster
 from hilum.pixels.spec import PixelSpec
 from hilum.progress import silent
@@ -32,15 +35,22 @@ HEIGHT, WIDTH = 2800, 2300
 GOAL = 30  # ms more for the native file
 
 
-def shortest(ways: list[Callable[[], object]], goes: int) -> list[float]:
-    """Seconds of each way, which take turns."""
-    best = [float("inf")] * len(ways)
+def milliseconds(ways: list[Callable[[], object]], goes: int, child: int | None) -> list[tuple[float, float]]:
+    """(of the processor, mean; on the clock, shortest) of each way, which take turns. child: the process that works for some."""
+    used, best = np.zeros(len(ways)), np.full(len(ways), np.inf)
     for _ in range(goes):
         for k, way in enumerate(ways):
-            before = time.perf_counter()
+            wall, own, childs = time.perf_counter(), time.thread_time(), processor(child)
             way()
-            best[k] = min(best[k], time.perf_counter() - before)
-    return best
+            used[k] += time.thread_time() - own + processor(child) - childs
+            best[k] = min(best[k], time.perf_counter() - wall)
+    return [(round(1000 * u, 1), round(1000 * b, 1)) for u, b in zip(used / goes, best, strict=True)]
+
+
+def processor(process: int | None) -> float:
+    """Seconds of the processor that a process has used, in steps of a hundredth."""
+    words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split() if process else []
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK") if words else 0.0
 
 
 def headers_per_second(files: int) -> float:
@@ -53,14 +63,14 @@ def headers_per_second(files: int) -> float:
                 for name in ("AccessionNumber", "StudyDescription", "SeriesDescription", "InstitutionName")
             }
             path.write_bytes(d.dicom(small, SOPInstanceUID=f"1.2.{k}", **more))
-        return files / shortest([lambda: read_tree(paths, Path(folder), silent)], 3)[0]
+        return 1000 * files / milliseconds([lambda: read_tree(paths, Path(folder), silent)], 3, None)[0][1]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few goes, and no result is written")
     options = parser.parse_args()
-    goes, headers = (3, 200) if options.quick else (10, 2000)
+    goes, headers = (3, 200) if options.quick else (12, 2000)
     noise = np.random.default_rng(0).normal(size=(HEIGHT, WIDTH)).astype(np.float32)
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     values = (
@@ -76,29 +86,33 @@ def main() -> None:
     }
     rows: list[dict[str, Any]] = []
     spec = PixelSpec(size=512)
-    with Decoder() as decoder:
+    with Decoder(seconds=PATIENT_SECONDS) as decoder:
+        decoder.start()
         for name, (data, direct) in files.items():
-            within, apart, rendered = shortest(
-                [lambda: direct(data), lambda: decoder.decode(data), lambda: decoder.decode(data, spec=spec)],  # noqa: B023
-                goes,
-            )
+            ways: list[Callable[[], object]] = [
+                partial(direct, data), partial(decoder.decode, data), partial(decoder.decode, data, spec=spec)
+            ]  # fmt: skip
+            within, apart, rendered = milliseconds(ways, goes, decoder.pid)
             rows.append({
-                "what": name, "bytes": len(data), "in the process": round(1000 * within, 1), "isolated": round(1000 * apart, 1),
-                "more": round(1000 * (apart - within), 1), "isolated, rendered to 512 px": round(1000 * rendered, 1),
+                "what": name, "bytes": len(data), "in the process": within, "isolated": apart, "isolated, to 512 px": rendered,
+                "more": round(apart[0] - within[0], 1),
             })  # fmt: skip
-    start = shortest([start_one], 3 if options.quick else 7)[0]
+    start = milliseconds([start_one], 3 if options.quick else 7, None)[0][1]
     rate = headers_per_second(headers)
-    print(f"{'milliseconds':<28}{'bytes':>12}{'in process':>12}{'isolated':>10}{'more':>8}{'to 512 px':>11}")
+    print(
+        f"{'ms: processor, clock':<28}{'bytes':>12}{'in the process':>18}{'isolated':>18}{'to 512 px':>18}{'more':>8}"
+    )
     for row in rows:
-        print("{:<28}{:>12,}{:>12}{:>10}{:>8}{:>11}".format(*row.values()))
-    print(f"starting the decoder: {1000 * start:.0f} ms; headers: {rate:,.0f} a second")
+        name, size, *times, more = row.values()
+        print(f"{name:<28}{size:>12,}" + "".join(f"{one:>10}{two:>8}" for one, two in times) + f"{more:>8}")
+    print(f"starting the decoder: {start:.0f} ms; headers: {rate:,.0f} a second")
     rows += [
-        {"what": "start, ms", "isolated": round(1000 * start)},
+        {"what": "start, ms", "isolated": round(start)},
         {"what": "headers a second", "in the process": round(rate)},
     ]
     if not options.quick:
         save({
-            "name": "isolation", "ours": rows[0]["more"], "peer": None, "unit": "ms more for a native DICOM file of 13 MB", "ratio": None,
+            "name": "isolation", "ours": rows[0]["more"], "peer": None, "unit": "ms of the processor more for a native DICOM file of 13 MB", "ratio": None,
             "goal": f"< {GOAL} ms; >= 1,000 headers a second", "command": "python bench/isolation.py", "rows": rows,
         })  # fmt: skip
 

@@ -22,7 +22,8 @@ from hilum.pixels.header import readable_kind
 from hilum.pixels.raster import Grey
 from hilum.pixels.spec import PixelSpec
 
-SECONDS = 8.0  # for one file
+SECONDS = 8.0  # for one file where somebody waits
+PATIENT_SECONDS = 60.0  # for one file of a person's own set: on a busy machine a sound file must not pass for a bad one
 MEMORY = 1_500_000_000  # bytes of address space for the child, its libraries (some 0.5 GB mapped) included
 BYTES = 64 << 20  # of one file
 PIXELS = 40_000_000
@@ -183,9 +184,9 @@ _own = threading.local()
 
 
 def own_decoder() -> Decoder:
-    """This thread's decoder. It starts with the first file, and ends with the thread or the interpreter."""
+    """This thread's decoder, a patient one. It starts with the first file, and ends with the thread or the interpreter."""
     if not hasattr(_own, "decoder"):
-        _own.decoder = Decoder()
+        _own.decoder = Decoder(seconds=PATIENT_SECONDS)
     decoder: Decoder = _own.decoder
     return decoder
 

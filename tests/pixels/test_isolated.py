@@ -43,7 +43,7 @@ LISTENS = GREETS + "while chunk := os.read(0, 1 << 20):\n    "
 
 @pytest.fixture(scope="module")
 def decoder() -> Iterator[Decoder]:
-    with Decoder() as one:
+    with Decoder(seconds=60) as one:
         yield one
 
 
@@ -112,17 +112,17 @@ def test_a_large_file_is_not_sent() -> None:
 
 def test_too_little_memory_is_a_refusal_and_the_next_file_is_read() -> None:
     large = dicom(np.zeros((5000, 5000), np.uint16))
-    with Decoder(memory=450_000_000) as small:
+    with Decoder(memory=450_000_000, seconds=60) as small:
         with pytest.raises(UnreadableImage) as caught:
             small.decode(large)
         assert (small.decode(DATA).image == GREY).all()
     assert caught.value.code in ("out-of-memory", "undecodable")  # a codec may say either
-    with Decoder() as enough:
+    with Decoder(seconds=60) as enough:
         assert enough.decode(large).image.shape == (5000, 5000)
 
 
 def test_a_fresh_child_takes_over_after_so_many_files() -> None:
-    with Decoder(files=2) as decoder:
+    with Decoder(files=2, seconds=60) as decoder:
         started = []
         for _ in range(4):
             assert (decoder.decode(DATA).image == GREY).all()
@@ -132,7 +132,7 @@ def test_a_fresh_child_takes_over_after_so_many_files() -> None:
 
 @posix
 def test_a_child_that_was_killed_between_files_is_replaced_unseen() -> None:
-    with Decoder() as decoder:
+    with Decoder(seconds=60) as decoder:
         decoder.decode(DATA)
         pid = decoder.pid
         assert pid
@@ -235,7 +235,7 @@ def test_a_child_that_does_not_start_is_the_machines_fault(monkeypatch: pytest.M
 
 def test_no_python_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    with Decoder() as decoder, pytest.raises(MachineError, match="does not start"):
+    with Decoder(seconds=60) as decoder, pytest.raises(MachineError, match="does not start"):
         decoder.decode(DATA)
 
 
@@ -324,7 +324,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from hilum.pixels.isolated import Decoder
-decoder = Decoder()
+decoder = Decoder(seconds=60)
 print(decoder.decode(Path(sys.argv[1]).read_bytes()).image.shape, decoder.pid, flush=True)
 if len(sys.argv) > 2:
     from hilum.pixels import isolated

@@ -12,7 +12,7 @@ COUNT = 200
 
 
 def test_whole_files_are_read_and_damage_follows_from_its_number() -> None:
-    with Decoder() as decoder:
+    with Decoder(seconds=60) as decoder:
         for name, data in seeds().items():
             if "1.2.1.99" in name:
                 with pytest.raises(UnreadableImage):
@@ -24,7 +24,7 @@ def test_whole_files_are_read_and_damage_follows_from_its_number() -> None:
 
 def test_every_damaged_file_gets_its_answer() -> None:
     answers = set()
-    with Decoder() as decoder:
+    with Decoder(seconds=60) as decoder:
         for number in range(COUNT):
             made, data = damaged(number)
             try:
