@@ -211,7 +211,7 @@ def test_weights_learned_start_as_given_and_may_differ_per_finding():
     for weights in ("learned", "learned_per_finding"):
         same(told(x, [1, 3, 0], weights=weights), told(x, [1, 3, 0]))
     fusion = FUSIONS["weighted"](CHANNELS, COUNT, weights="learned_per_finding")
-    assert fusion.log_weights.shape == (3, COUNT)
+    assert fusion.offset.shape == (3, COUNT)
     assert not list(FUSIONS["weighted"](CHANNELS, COUNT).parameters())
 
 

@@ -3,7 +3,9 @@
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from hilum.cli import app
 from hilum.inference.predict import load
 from hilum.models.classifier import check_model
 from hilum.recipe import Recipe, load_recipe
@@ -62,6 +64,8 @@ def test_the_small_one_trains_both_stages(data, tmp_path):
     assert model.crowded > 0
     assert frame.equals(model.predict(studies)), "views are chosen by order: nothing is left to chance"
     assert frame[FINDINGS[0]].is_between(0, 1).all()
+    told = CliRunner().invoke(app, ["predict", str(folder / "bundle"), str(studies), "-o", str(tmp_path / "p.parquet")])
+    assert f"{model.crowded} studies have more than 4 images: the first 4 were read" in told.output
 
 
 @pytest.mark.parametrize(

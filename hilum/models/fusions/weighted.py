@@ -19,25 +19,25 @@ class WeightedFusion(Fusion):
 
     of: what is averaged. Probabilities and logits: the head reads each view by itself. Features: it reads their mean.
     per_group: average within each group first, then weigh the groups; else each image has its group's weight.
-    weights: (G, 1) or (G, F), positive; trained, as their logarithms, if `learned`.
+    weights: (G,), positive, of the groups in their order.
+    columns: 0 to keep these weights; 1 to learn others, or F to learn them for each finding. Learned is the offset of their
+        logarithms, so that weight decay draws towards the given ones.
 
     Given 7:3:5 on probabilities per image is the weighted average that CheXFusion is compared with (Kim 2023, table 1).
     """
 
-    log_weights: Tensor
+    given: Tensor
 
-    def __init__(self, channels: int, of: Of, per_group: bool, weights: Tensor, learned: bool):
+    def __init__(self, channels: int, of: Of, per_group: bool, weights: Tensor, columns: int):
         super().__init__(channels)
-        self.of, self.per_group, self.per_finding = of, per_group, weights.shape[1] > 1
-        if learned:
-            self.log_weights = nn.Parameter(weights.log())
-        else:
-            self.register_buffer("log_weights", weights.log(), persistent=False)
+        self.of, self.per_group, self.per_finding = of, per_group, columns > 1
+        self.register_buffer("given", weights.log()[:, None], persistent=False)
+        self.offset = nn.Parameter(torch.zeros(len(weights), columns)) if columns else None
 
     def log_shares(self, present: Tensor, view: Tensor) -> Tensor:
         """Logarithms (B, V, 1 or F), float32, of the views' shares: they sum to 1 over the present ones, -inf for others."""
         here, group = counted(present), group_of(view)
-        scores = self.log_weights.float()[group]
+        scores = (self.given if self.offset is None else self.given + self.offset).float()[group]
         if self.per_group:  # n images of a group share its weight
             alike = (group[:, :, None] == group[:, None, :]) & here[:, None, :]
             scores = scores - alike.sum(dim=2).clamp(min=1).log()[..., None]
@@ -82,6 +82,6 @@ def weighted(
             raise InputError(f"fusion weighted: there is no group of views {name!r}", do=nearest(name, GROUPS))
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
             raise InputError(f"fusion weighted: the weight of {name} is {value!r}", do="give a number above 0")
-    start = torch.tensor([float({**GIVEN, **(given or {})}[name]) for name in GROUPS])[:, None]
-    columns = findings if weights == "learned_per_finding" else 1
-    return WeightedFusion(channels, of, group == "view", start.repeat(1, columns), weights != "given")
+    start = torch.tensor([float({**GIVEN, **(given or {})}[name]) for name in GROUPS])
+    columns = {"given": 0, "learned": 1, "learned_per_finding": findings}[weights]
+    return WeightedFusion(channels, of, group == "view", start, columns)
