@@ -205,7 +205,9 @@ class Watch(threading.Thread):
         return memory("self", "VmRSS"), memory(str(self.child), "VmHWM"), processor(str(self.child))
 
     def run(self) -> None:
-        while not self.over.wait(0.002):
+        over = False
+        while not over:  # once more after the end
+            over = self.over.wait(0.002)
             self.largest = tuple(map(max, self.largest, self._sample()))
 
     def more(self) -> tuple[float, float]:
