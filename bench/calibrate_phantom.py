@@ -5,8 +5,7 @@
 A round draws fresh pictures with the contrasts so far, trains the recipe `phantom_small` on mined labels, and measures the
 AP of every finding on the truth of test patients. Then each finding's contrast moves: between the two rounds that enclose
 its target (by the logit of the AP over the logarithm of the contrast), or by a step towards it. The patients are not those of the benchmark (another
-seed), so nothing is tuned on what is reported. Rounds between the first and the last `--fresh` go on from the weights of the
-round before, for a third of the epochs: near enough to find the way, and the last rounds start anew.
+seed), so nothing is tuned on what is reported. The first round takes the contrasts that the phantom has now.
 
 Targets lie within the ranges of the benchmark (head .55-.70, medium .20-.35, tail .08-.20), rising with the prevalence.
 No Finding is not drawn and has no contrast: what it reaches is reported. Findings beyond the 26 of CXR-LT 2023 are set in a
@@ -68,43 +67,29 @@ def moved(rounds: list[dict[str, Any]], name: str, target: float) -> float:
     return float(np.clip(np.exp(wanted), *LIMITS))
 
 
-def one_round(
-    folder: Path, world: World, contrast: dict[str, float], start: Path | None, quick: bool
-) -> dict[str, Any]:
-    """Draw, train and measure; what is large is removed afterwards, the bundle stays for the next round."""
-    cohort = Benchmark(
-        world.changed("calibration", contrast=contrast), size=128, seed=SEED,
-        **({"train": 300, "valid": 100, "test": 300, "labelled": 1} if quick else {"train": 8000, "valid": 400, "test": 5000, "labelled": 1}),
-    )  # fmt: skip
+def one_round(folder: Path, world: World, contrast: dict[str, float], quick: bool) -> dict[str, Any]:
+    """Draw, train and measure; everything large is removed afterwards."""
+    sizes = {"train": 300, "valid": 100, "test": 300} if quick else {"train": 8000, "valid": 400, "test": 5000}
+    cohort = Benchmark(world.changed("calibration", contrast=contrast), size=128, labelled=1, seed=SEED, **sizes)
     made = draw_benchmark(folder, "calibration", cohort, progress=shown)
     assert made.truth is not None
     write_studies(made.studies, folder / "studies.parquet", label_level="study", note=made.note)
     write_studies(made.truth, folder / "truth.parquet", label_level="study", note=made.note)
     shutil.rmtree(folder / "run", ignore_errors=True)
-    more = [f"init={start}", "train.epochs=4", "train.lr=1.5e-3"] if start else []
-    run = train(
-        "phantom_small",
-        [f"studies={folder / 'studies.parquet'}", f"cache.folder={folder / 'cache'}", f"findings={json.dumps(list(world.findings))}", *more],
-        run=folder / "run", progress=shown, say=print,
-    )  # fmt: skip
+    findings = json.dumps(list(world.findings))
+    overrides = [f"studies={folder / 'studies.parquet'}", f"cache.folder={folder / 'cache'}", f"findings={findings}"]
+    run = train("phantom_small", overrides, run=folder / "run", progress=shown, say=print)
     metrics = evaluate([run / "predictions_test.parquet"], folder / "truth.parquet", folder / "report", replicates=200)
-    shutil.copytree(run / "bundle", folder / "bundle", dirs_exist_ok=True)
     for large in ("images", "cache", "run"):
         shutil.rmtree(folder / large, ignore_errors=True)
-    findings = metrics["findings"]
-    return {
-        "contrast": contrast,
-        "fresh": start is None,
-        "ap": {name: findings[name]["ap"][0] for name in world.findings},
-    }
+    return {"contrast": contrast, "ap": {name: metrics["findings"][name]["ap"][0] for name in world.findings}}
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("work", type=Path, help="folder for rounds.json and the round at work")
     arguments.add_argument("--world", choices=WORLDS, default="cxr-lt-2023")
-    arguments.add_argument("--rounds", type=int, default=7, help="rounds in all")
-    arguments.add_argument("--fresh", type=int, default=2, help="how many of the last rounds train from the start")
+    arguments.add_argument("--rounds", type=int, default=5, help="rounds in all")
     arguments.add_argument("--freeze", action="store_true", help="write the last contrasts into the phantom")
     arguments.add_argument("--quick", action="store_true", help="a few hundred studies, to see that it runs")
     given = arguments.parse_args()
@@ -116,12 +101,9 @@ def main() -> None:
     log = given.work / "rounds.json"
     rounds: list[dict[str, Any]] = json.loads(log.read_text()) if log.exists() else []
     while len(rounds) < given.rounds:
-        number = len(rounds)
-        contrast = {name: moved(rounds, name, ap) if rounds else 1.0 for name, ap in wanted.items()}
-        fresh = number == 0 or number >= given.rounds - given.fresh
-        folder = given.work / f"round-{number}"
-        start = None if fresh else given.work / f"round-{number - 1}" / "bundle"
-        rounds.append(one_round(folder, world, contrast, start, given.quick))
+        now = {name: difficulty.CONTRAST.get(name, 1.0) for name in wanted}
+        contrast = {name: moved(rounds, name, ap) for name, ap in wanted.items()} if rounds else now
+        rounds.append(one_round(given.work / f"round-{len(rounds)}", world, contrast, given.quick))
         with atomic_path(log) as temporary:
             temporary.write_text(json.dumps(rounds, indent=1))
         tell(rounds[-1], world, wanted)
