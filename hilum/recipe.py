@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError, model_serializer, model_validator
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, model_serializer, model_validator
 from pydantic.dataclasses import dataclass
 
 from hilum.errors import InputError, from_os_error, nearest
@@ -37,6 +37,15 @@ class Choice:
     def page(self) -> dict[str, Any]:
         """The choice as it stands in a recipe."""
         return {"name": self.name, **self.options}
+
+
+def _word(value: Any) -> Any:
+    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+
+Switch = Annotated[
+    Literal["auto", "on", "off"], BeforeValidator(_word)
+]  # YAML reads a bare on and off as true and false
 
 
 @dataclass(config=_STRICT)
@@ -109,6 +118,8 @@ class TrainSpec:
     devices: int = 1
     seed: int = 0
     checkpoint_minutes: float = 10.0
+    feature_cache: Switch = "auto"
+    feature_versions: int | None = None
 
 
 @dataclass(config=_STRICT)

@@ -1,5 +1,6 @@
 """Small studies for tests: a table, and images in memory."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,9 @@ class InMemory:
 
     def images(self, rows: np.ndarray) -> np.ndarray:
         return self.pixels[rows]
+
+    def marks(self, rows: np.ndarray) -> list[str]:
+        return [hashlib.sha256(self.pixels[row].tobytes()).hexdigest() for row in rows]
 
 
 def small_studies(

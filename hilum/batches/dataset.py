@@ -1,8 +1,9 @@
 """Studies as batches: which images a study has, in which order, and the arrays a model takes."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -19,23 +20,24 @@ class Batch:
 
     images uint8 (B, V, 1, H, W); present bool (B, V); view int8 (B, V): 0 unknown, 1 PA, 2 AP, 3 LATERAL;
     demographics float32 (B, 4): age in decades, age known, sex (F 0, M 1), sex known;
-    labels float32 (B, F), NaN = unknown; study_id: B ids (image ids where a sample is one image).
+    labels float32 (B, F), NaN = unknown; study_id: B ids (image ids where a sample is one image);
+    features float16 (B, V, C, h, w): what a frozen backbone made of the images, which are None then.
     """
 
-    images: Tensor
+    images: Tensor | None
     present: Tensor
     view: Tensor
     demographics: Tensor
     labels: Tensor
     study_id: list[str]
+    features: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on a device."""
-        tensors = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
-        return replace(self, **tensors)
-
-
-_TENSORS = ("images", "present", "view", "demographics", "labels")
+        moved: dict[str, Any] = {
+            name: part.to(device, non_blocking=True) for name, part in vars(self).items() if isinstance(part, Tensor)
+        }
+        return replace(self, **moved)
 
 
 class Images(Protocol):
@@ -45,12 +47,24 @@ class Images(Protocol):
 
     def images(self, rows: np.ndarray) -> np.ndarray: ...
 
+    def marks(self, rows: np.ndarray) -> list[str]:
+        """A mark of the content of each row: another picture has another mark."""
+
+
+class Features(Protocol):
+    """Where cached feature maps come from: `versions` of each image, of which version 0 is the image as it is."""
+
+    versions: int
+
+    def maps(self, places: np.ndarray, version: np.ndarray) -> np.ndarray: ...
+
 
 class Studies:
     """The studies of a table, ready to be drawn as batches.
 
     images: a cache (hilum.data.cache); images it does not hold (unreadable ones) are left out, and a study without any
         readable image is left out with them and listed in `without_images`.
+    rows, image_ids: of every image that is held, sample by sample: its row in `images`, its id.
     views: most views of a study in a batch; in training drawn at random, else the first in the order PA, AP, LATERAL,
         unknown, then image id. `crowded` counts the studies that have more.
     level: study, or image: then every image is a sample of its own with its study's labels.
@@ -77,18 +91,20 @@ class Studies:
             raise InputError("none of the studies has a readable image", do="build the cache first with `hilum cache`")
         code = pl.col("view").replace_strict({name: i for i, name in enumerate(VIEWS)}, return_dtype=pl.Int8)
         ordered = readable.with_columns(__code=code, __order=order).sort("__order", "image_id")
-        grouped = ordered.group_by(key, maintain_order=True).agg("__row", "__code")
+        grouped = ordered.group_by(__key=key, maintain_order=True).agg("__row", "__code", "image_id")
         labels = labels_of(readable, findings, level=level, uncertain=uncertain)
-        place = {study: i for i, study in enumerate(grouped[key].to_list())}
+        place = {study: i for i, study in enumerate(grouped["__key"].to_list())}
         at = [place[study] for study in labels.ids]
         self.ids, self.patients, self.labels = labels.ids, labels.patients, labels.values
         lengths = grouped["__row"].list.len().to_numpy().astype(np.int64)
         starts = np.concatenate([[0], np.cumsum(lengths)])
         self._start, self._length = starts[:-1][at], lengths[at]
         self.crowded = int((self._length > views).sum())
-        self._rows = grouped["__row"].explode().to_numpy()
+        self.rows = grouped["__row"].explode().to_numpy()
+        self.image_ids: list[str] = grouped["image_id"].explode().to_list()
         self._view = grouped["__code"].explode().to_numpy().astype(np.int8)
         self.demographics = _demographics(readable, key)
+        self.features: Features | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -99,7 +115,11 @@ class Studies:
         return np.where(known, self.labels, 0.0).sum(axis=0, dtype=np.float64), known.sum(axis=0)
 
     def batch(self, indices: np.ndarray, generator: np.random.Generator | None = None) -> Batch:
-        """The batch of these studies; `generator` draws the views of a study that has too many, else the first are taken."""
+        """The batch of these studies.
+
+        generator: draws the views of a study that has too many, and the version of its cached features; without it the
+            first views are taken, and the images as they are.
+        """
         chosen = [self._choose(int(index), generator) for index in indices]
         width = max(len(places) for places in chosen)
         present = np.zeros((len(indices), width), dtype=bool)
@@ -107,11 +127,20 @@ class Studies:
         for i, places in enumerate(chosen):
             present[i, : len(places)] = True
             view[i, : len(places)] = self._view[places]
-        pixels = self.source.images(self._rows[np.concatenate(chosen)])
-        images = np.zeros((*present.shape, 1, *pixels.shape[1:]), dtype=np.uint8)
-        images[present] = pixels[:, None]
+        places = np.concatenate(chosen)
+        images, features = None, None
+        if self.features is None:
+            images = _laid(self.source.images(self.rows[places])[:, None], present)
+        else:
+            drawn = (
+                generator.integers(self.features.versions, size=len(chosen))
+                if generator
+                else np.zeros(len(chosen), int)
+            )
+            features = _laid(self.features.maps(places, np.repeat(drawn, present.sum(axis=1))), present)
         return Batch(
-            images=torch.from_numpy(images),
+            images=images,
+            features=features,
             present=torch.from_numpy(present),
             view=torch.from_numpy(view),
             demographics=torch.from_numpy(self.demographics[indices]),
@@ -124,13 +153,30 @@ class Studies:
         for start in range(0, len(self), batch_size):
             yield self.batch(np.arange(start, min(start + batch_size, len(self))))
 
+    def places(self, index: int) -> np.ndarray:
+        """Where in `rows` and `image_ids` the images of a sample stand, however many they are."""
+        return np.arange(self._start[index], self._start[index] + self._length[index])
+
+    def with_features(self, features: Features) -> "Studies":
+        """The same studies, whose batches carry cached features instead of images."""
+        twin = copy.copy(self)
+        twin.features = features
+        return twin
+
     def _choose(self, index: int, generator: np.random.Generator | None) -> np.ndarray:
-        places: np.ndarray = np.arange(self._start[index], self._start[index] + self._length[index])
+        places = self.places(index)
         if len(places) <= self.views:
             return places
         return (
             places[: self.views] if generator is None else np.sort(generator.choice(places, self.views, replace=False))
         )
+
+
+def _laid(arrays: np.ndarray, present: np.ndarray) -> Tensor:
+    """Arrays (N, ...) of the present images, in row order, laid out as (B, V, ...) with zeros for absent views."""
+    laid = np.zeros((*present.shape, *arrays.shape[1:]), dtype=arrays.dtype)
+    laid[present] = arrays
+    return torch.from_numpy(laid)
 
 
 def _demographics(table: pl.DataFrame, key: str) -> np.ndarray:

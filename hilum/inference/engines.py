@@ -5,9 +5,10 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hilum.batches.augment import to_float
-from hilum.batches.dataset import Studies
+from hilum.batches.dataset import Batch, Studies
 from hilum.models.classifier import Classifier
 from hilum.progress import Progress, silent
 
@@ -17,6 +18,20 @@ def pick_device(wish: str = "auto") -> torch.device:
     if wish != "auto":
         return torch.device(wish)
     return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def logits_of(model: Classifier, batch: Batch, pixels: Tensor | None = None) -> Tensor:
+    """Logits (B, F) of a batch: read from its features where it carries them, else from its images.
+
+    pixels: the images as floats in [0, 1], where they were augmented.
+    """
+    facts = batch.present, batch.view, batch.demographics
+    if batch.features is not None:
+        return model.read(batch.features.to(next(model.head.parameters()).dtype), *facts)
+    if pixels is None and batch.images is not None:
+        pixels = to_float(batch.images)
+    logits: Tensor = model(pixels, *facts)
+    return logits
 
 
 def torch_logits(
@@ -37,7 +52,6 @@ def torch_logits(
     with torch.inference_mode(), autocast or nullcontext():
         for batch in progress(batches, total=-(-len(studies) // batch_size), label=label, unit="batches"):
             here = batch.to(device)
-            logits = model(to_float(here.images), here.present, here.view, here.demographics)
-            parts.append(logits.float().cpu().numpy())
+            parts.append(logits_of(model, here).float().cpu().numpy())
     model.train(training)
     return np.concatenate(parts)

@@ -1,6 +1,8 @@
 """Checkpoints: one safetensors file with its facts as JSON inside, replaced by one rename."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,26 @@ def save_checkpoint(path: Path, facts: dict[str, Any], **groups: dict[str, Tenso
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
     """(facts, groups of tensors) of a checkpoint. Raises InputError where it cannot be read."""
+    with _opened(path) as file:
+        groups: dict[str, dict[str, Tensor]] = {}
+        for name in file.keys():  # noqa: SIM118 (no mapping, has only keys())
+            group, _, key = name.partition("/")
+            groups.setdefault(group, {})[key] = file.get_tensor(name)
+        return json.loads(file.metadata()["facts"]), groups
+
+
+def load_facts(path: Path) -> dict[str, Any]:
+    """The facts of a checkpoint, its tensors left on the disk. Raises InputError where it cannot be read."""
+    with _opened(path) as file:
+        facts: dict[str, Any] = json.loads(file.metadata()["facts"])
+        return facts
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            groups: dict[str, dict[str, Tensor]] = {}
-            for name in file.keys():  # noqa: SIM118 (no mapping, has only keys())
-                group, _, key = name.partition("/")
-                groups.setdefault(group, {})[key] = file.get_tensor(name)
-            return json.loads(file.metadata()["facts"]), groups
+            yield file
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             "this checkpoint cannot be read", where=path, do="delete it and train again from the one before"

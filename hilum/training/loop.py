@@ -19,12 +19,12 @@ from hilum.batches.augment import Augment
 from hilum.batches.dataset import Batch, Studies, epoch_order
 from hilum.errors import HilumError
 from hilum.evaluation.metrics import auroc, average_precision
-from hilum.inference.engines import torch_logits
+from hilum.inference.engines import logits_of, torch_logits
 from hilum.models.classifier import Classifier
 from hilum.progress import Progress, silent
 from hilum.recipe import TrainSpec
 from hilum.training.average import MovingAverage
-from hilum.training.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from hilum.training.checkpoint import load_checkpoint, load_facts, optimizer_tensors, restore_optimizer, save_checkpoint
 from hilum.training.losses import Loss
 from hilum.training.optim import build_optimizer, learning_rate
 
@@ -74,6 +74,7 @@ class StageLoop:
             model.get_submodule(part).requires_grad_(False)
         self.model = model
         self.wrapped, self.optimizer = fabric.setup(model, build_optimizer(model, spec.lr, spec.weight_decay))
+        self.wrapped.mark_forward_method("read")  # of cached features, through the wrapper that keeps processes in step
         self.average = MovingAverage(model, spec.ema) if spec.ema else None
         self.batch = min(spec.batch_size * fabric.world_size, len(train))
         self.steps = len(train) // self.batch
@@ -147,13 +148,12 @@ class StageLoop:
         seed = self.spec.seed
         batch: Batch = self.train.batch(part, np.random.default_rng([seed, *key, 1])).to(self.fabric.device)
         generator = torch.Generator(self.fabric.device).manual_seed(number_from(seed, *key, 2))
-        pixels = self.augment(batch.images, generator)
+        pixels = None if batch.images is None else self.augment(batch.images, generator)
         devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
-        with torch.random.fork_rng(
-            devices
-        ):  # dropout draws from torch's own generator: lend it a seed, then give it back
+        # dropout draws from torch's own generator: lend it a seed, then give it back
+        with torch.random.fork_rng(devices), self.fabric.autocast():
             torch.manual_seed(number_from(seed, *key, 3))
-            logits = self.wrapped(pixels, batch.present, batch.view, batch.demographics)
+            logits = logits_of(self.wrapped, batch, pixels)
         value: Tensor = self.loss(logits.float(), batch.labels)
         if self.loss.reduction == "mean":
             value = value * (~torch.isnan(batch.labels)).sum() / known
@@ -245,6 +245,12 @@ class StageLoop:
         restore_optimizer(getattr(self.optimizer, "optimizer", self.optimizer), groups["optimizer"])
         if self.average:
             self.average.model.load_state_dict(groups["average"])
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the stage of this folder has been trained to its end."""
+    last = folder / "checkpoints" / "last.safetensors"
+    return last.exists() and bool(load_facts(last)["finished"])
 
 
 def number_from(*key: int) -> int:

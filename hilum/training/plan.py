@@ -52,6 +52,13 @@ def _check_stage(stage: Stage, earlier: list[str]) -> None:
     for name, low, high in (("warmup", 0.0, 1.0), ("ema", 0.0, 0.99999), ("final_lr", 0.0, 1.0)):
         if not low <= getattr(stage.train, name) <= high:
             raise InputError(f"train.{name} is {getattr(stage.train, name)}", do=f"give {low:g} to {high:g}")
+    if stage.train.feature_cache == "on" and "backbone" not in stage.freeze:
+        raise InputError(
+            f"stage {stage.name}: train.feature_cache is on, but the backbone is trained",
+            do="write `freeze: backbone`, or leave feature_cache at auto",
+        )
+    if (stage.train.feature_versions or 0) < 0:
+        raise InputError(f"train.feature_versions is {stage.train.feature_versions}", do="give at least 0")
     if stage.train.lr <= 0:
         raise InputError(f"train.lr is {stage.train.lr}", do="give a number above 0")
     if stage.train.accumulate > stage.train.batch_size:

@@ -80,16 +80,21 @@ class RunFolder:
 
     def write_manifest(self, stage: str, facts: dict[str, Any]) -> None:
         """Write what a stage was made with: device, precision and why, data and counts; and with which versions."""
-        before = json.loads(self.manifest.read_text(encoding="utf-8")) if self.manifest.is_file() else {}
         made = {
             "hilum": __version__,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "python": platform.python_version(),
             "machine": f"{platform.system()} {platform.machine()}",
             "packages": {name: version(name) for name in ("torch", "timm", "lightning-fabric", "numpy", "polars")},
-            "stages": {**before.get("stages", {}), stage: facts},
+            "stages": {**self.stage_facts(), stage: facts},
         }
         write_text(self.manifest, json.dumps(made, indent=2) + "\n")
+
+    def stage_facts(self) -> dict[str, dict[str, Any]]:
+        """What the manifest says of each stage so far."""
+        page = json.loads(self.manifest.read_text(encoding="utf-8")) if self.manifest.is_file() else {}
+        stages: dict[str, dict[str, Any]] = page.get("stages", {})
+        return stages
 
 
 def fresh_run_folder(recipe_name: str, base: Path = Path("runs")) -> Path:

@@ -17,8 +17,9 @@ from hilum.models.classifier import PARTS, Classifier, build_classifier, head_ch
 from hilum.models.weights import LoadReport, load_weights
 from hilum.progress import Progress, silent
 from hilum.recipe import Recipe, Stage
+from hilum.training.feature_choice import choose_features
 from hilum.training.inputs import Material
-from hilum.training.loop import Row, StageLoop, number_from
+from hilum.training.loop import Row, StageLoop, is_finished, number_from
 from hilum.training.losses import Loss, build_loss
 from hilum.training.precision import choose_precision
 from hilum.training.run_folder import RunFolder
@@ -60,6 +61,14 @@ def train_stage(
     if crowded := train.crowded + valid.crowded:
         drawn = "in training these are drawn each time, else the first are taken in the order PA, AP, LATERAL, unknown"
         say(f"views     {crowded:,} studies have more than {stage.train.views} images: {drawn}")
+    before = folder.stage_facts().get(stage.name, {}).get("features")
+    if is_finished(folder.stage(stage.name)):
+        cached = before  # nothing is left to be trained on them
+    else:
+        train, valid, cached = choose_features(
+            stage, model, fabric, train, valid, base=material.images.folder / "features", spec=material.images.spec,
+            before=before, progress=progress, say=say,
+        )  # fmt: skip
     if fabric.is_global_zero:
         facts = {
             "device": str(device),
@@ -70,15 +79,16 @@ def train_stage(
             "train": {"samples": len(train), "patients": len(set(train.patients))},
             "valid": {"studies": len(valid), "patients": len(set(valid.patients))},
             "without_images": train.without_images + valid.without_images,
+            "features": cached,
         }
         folder.write_manifest(stage.name, facts)
     names = recipe.trackers if fabric.is_global_zero else []
     trackers = [choose("tracker", TRACKERS, name)(folder.path, stage.name) for name in names]
-    before = list(rows)
+    earlier_rows = list(rows)
 
     def on_row(own: list[Row]) -> None:
         if fabric.is_global_zero:
-            folder.write_log([*before, *own])
+            folder.write_log([*earlier_rows, *own])
             for tracker in trackers:
                 tracker.log(own[-1])
             say(_line(own[-1], stage.train.epochs))

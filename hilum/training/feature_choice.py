@@ -1,0 +1,96 @@
+"""Whether a stage trains on cached features: decided once, said in the log, noted in the manifest, kept on resuming."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from hilum.batches.dataset import Studies
+from hilum.data.features import check_room, free_bytes, told_bytes
+from hilum.models.classifier import Classifier
+from hilum.pixels.spec import PixelSpec
+from hilum.progress import Progress, silent
+from hilum.recipe import Stage
+from hilum.training.features import StageFeatures
+
+
+@dataclass(frozen=True)
+class FeatureFacts:
+    """What the manifest says of a stage's feature cache.
+
+    versions: augmented ones beside the images as they are; keys: the folder of each version; seconds: spent on computing.
+    """
+
+    used: bool
+    reason: str
+    versions: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    keys: tuple[str, ...] = ()
+
+
+def choose_features(
+    stage: Stage,
+    model: Classifier,
+    fabric: Fabric,
+    train: Studies,
+    valid: Studies,
+    *,
+    base: Path,
+    spec: PixelSpec,
+    before: Mapping[str, Any] | None = None,
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[Studies, Studies, dict[str, Any]]:
+    """The stage's studies, with cached features where these are to be used, and the facts for the manifest.
+
+    base: the folder of feature caches; before: the facts of this stage when it began, where it is resumed: what was
+    decided then holds, as the training would otherwise go on from other numbers.
+    """
+    if "backbone" not in stage.freeze or stage.train.feature_cache == "off":
+        reason = "as the recipe says" if "backbone" in stage.freeze else "the backbone is trained"
+        return train, valid, asdict(FeatureFacts(False, reason))
+    features = StageFeatures(stage, model, fabric, train, valid, base, spec)
+    used, reason = fabric.broadcast(_decide(stage, features, before))
+    if not used:
+        say(f"features  computed at every step: {reason}")
+        return train, valid, asdict(FeatureFacts(False, reason))
+    count, images = len(features.versions) - 1, len(train.image_ids)
+    augmented = f" and {count} augmented versions of the {images:,} in training" if count else ""
+    say(
+        f"features  of {images + len(valid.image_ids):,} images as they are{augmented}: {told_bytes(features.bytes)} in {base}"
+    )
+    say(f"          computed once, {told_bytes(features.bytes_missing)} of it now: {reason}")
+    started = time.monotonic()
+    computed = features.compute(progress)
+    seconds = time.monotonic() - started if computed else 0.0
+    if computed:
+        say(f"          {computed:,} feature maps in {seconds:,.0f} s")
+    facts = FeatureFacts(
+        used=True,
+        reason=reason,
+        versions=count,
+        bytes=features.bytes,
+        seconds=round(seconds + (before or {}).get("seconds", 0.0), 2),
+        keys=tuple(version.cache.folder.name for version in features.versions),
+    )
+    return *features.studies(), asdict(facts)
+
+
+def _decide(stage: Stage, features: StageFeatures, before: Mapping[str, Any] | None) -> tuple[bool, str]:
+    """Whether to use cached features, and why. Raises MachineError where the recipe wants them and the disk is full."""
+    need, free = features.bytes_missing, free_bytes(features.base)
+    if before is not None:
+        wanted, reason = bool(before["used"]), str(before["reason"])
+    elif stage.train.feature_cache == "on":
+        wanted, reason = True, "as the recipe says"
+    elif need <= free / 2:
+        return True, f"the backbone is frozen, and they fit in half of the {told_bytes(free)} that are free"
+    else:
+        return False, f"{told_bytes(need)} of features are more than half of the {told_bytes(free)} that are free"
+    if wanted:
+        check_room(need, features.base)
+    return wanted, reason
