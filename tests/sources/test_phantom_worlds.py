@@ -16,7 +16,9 @@ from hilum.sources.phantom.labels import LOOK_ALIKES, mined_labels, truth_of
 from hilum.sources.phantom.lesions import PAINTS, SHAPES
 from hilum.sources.phantom.oracle import oracle_scores
 from hilum.sources.phantom.patients import first_studies
+from hilum.sources.phantom.picture import draw
 from hilum.sources.phantom.prevalence import ALSO, DECOYS, DEVICES, FINDINGS, KIND_OF, LOADINGS, NO_FINDING
+from hilum.sources.phantom.sheet import specimen
 from hilum.sources.phantom.source import import_phantom
 from hilum.sources.phantom.worlds import WORLDS
 from hilum.tables import finding_names, read_studies
@@ -54,6 +56,14 @@ def test_a_kind_is_among_what_it_is_a_kind_of_and_drawn_in_its_place() -> None:
                 assert kind in drawn
                 assert parent not in drawn
                 assert study.clarity[ALL.findings.index(parent)] >= study.clarity[ALL.findings.index(kind)]
+
+
+def test_what_a_kind_implies_is_boxed_where_the_kind_is() -> None:
+    study = specimen("Hydropneumothorax", 0.9)
+    for view in (0, 1):
+        boxes = draw(study, view, 64)[1]
+        assert set(boxes) == {"Hydropneumothorax", "Pneumothorax", "Pleural Effusion"}
+        assert len(set(boxes.values())) == 1
 
 
 def test_prevalences_and_mined_labels_of_the_large_world() -> None:

@@ -11,7 +11,7 @@ from hilum.sources.phantom.frontal import draw_frontal, mediastinum_outline
 from hilum.sources.phantom.lateral import aorta_line, body_outline, draw_lateral, ribs, vertebrae
 from hilum.sources.phantom.lesions import PAINTS, SHAPES, strength_of
 from hilum.sources.phantom.patients import Study
-from hilum.sources.phantom.prevalence import DECOYS
+from hilum.sources.phantom.prevalence import ALSO, DECOYS, KIND_OF
 from hilum.sources.phantom.scene import Scene, box_of
 from hilum.sources.phantom.streams import stream
 from hilum.sources.phantom.tone import develop, pose_of
@@ -44,8 +44,12 @@ def draw(study: Study, number: int, size: int) -> tuple[NDArray[np.uint8], dict[
     for name in _OUTLINES:
         if name in shown:
             scene.boxes[name] = _outline_box(scene, name)
-    real = {name for name, lesion in shown.items() if not lesion.mimic and name not in DECOYS}
-    return develop(scene, view, rng), {name: box for name, box in scene.boxes.items() if name in real}
+    boxes = {name: box for name, box in scene.boxes.items() if name not in DECOYS and not shown[name].mimic}
+    for name in [*boxes]:
+        for implied in (KIND_OF.get(name), ALSO.get(name)):  # present as well, and seen in the same place
+            if implied is not None:
+                boxes.setdefault(implied, boxes[name])
+    return develop(scene, view, rng), boxes
 
 
 def _breathing(chest: Chest, rng: np.random.Generator, portable: bool) -> Chest:
