@@ -1,0 +1,182 @@
+"""Stage 2 on cached features against the same stage recomputing its frozen backbone: seconds per epoch, and what it costs in mAP.
+
+    python bench/feature_cache.py [--quick]
+
+Speed: ConvNeXt-S (random weights, frozen) with an ML-Decoder at 224 px, one thread. Both arms are whole runs of `hilum
+train` on the same studies, without augmentation, so that they do the same work: train, validate and save a checkpoint in
+every epoch. An epoch counts from one line of the log to the next, with all of this. Computing the cache is told apart,
+and what a stage of 20 epochs costs follows from both.
+
+mAP: the smallest ResNet of timm, trained in a first stage, then frozen; with augmentation, where the arms differ in more
+than rounding: one draws anew at every step, the other has 4 versions. Several seeds of the second stage, judged on test
+patients by `hilum compare`.
+
+The studies are drawn: noise, and for each finding a faint bright square in its corner.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import polars as pl
+from loader import cpu_seconds, one_core
+from result import save
+
+from hilum.evaluation.compare import compare
+from hilum.tables import read_predictions, write_studies
+from hilum.training.run import train
+
+FINDINGS = {"Edema": 0.5, "Mass": 0.3, "Hernia": 0.2}
+GOAL, LONG = 10.0, 20  # times faster per epoch; epochs of a stage as recipes have it
+ARMS = {"recomputed": "off", "cached": "on"}
+
+
+def draw(folder: Path, size: int, counts: dict[str, int], contrast: int) -> Path:
+    """Studies of one to three images, one study a patient, in a table with the split."""
+    random, rows = np.random.default_rng(0), []
+    for split, count in counts.items():
+        for number in range(count):
+            labels = {name: int(random.random() < share) for name, share in FINDINGS.items()}
+            for view in ("PA", "LATERAL", "AP")[: 1 + number % 3]:
+                image = random.integers(0, 120, (size, size)).astype(np.uint8)
+                for corner, finding in enumerate(FINDINGS):
+                    y, x = (corner // 2) * size // 2 + size // 8, (corner % 2) * size // 2 + size // 8
+                    image[y : y + size // 4, x : x + size // 4] += np.uint8(contrast * labels[finding])
+                study = f"{split}{number}"
+                path = folder / f"{study}{view}.png"
+                cv2.imwrite(str(path), image)
+                rows.append({"study_id": study, "patient_id": study, "image_id": path.stem, "path": str(path), "view": view,
+                             "source": "drawn", "split": split, **labels})  # fmt: skip
+    table = pl.DataFrame(rows, schema_overrides=dict.fromkeys(FINDINGS, pl.Int8))
+    write_studies(table, folder / "studies.parquet", label_level="study")
+    return folder / "studies.parquet"
+
+
+class Clock:
+    """Takes the lines that a run says, each with the clock and the processor's seconds."""
+
+    def __init__(self) -> None:
+        self.marks: list[tuple[str, float, float]] = []
+
+    def __call__(self, line: str) -> None:
+        self.marks.append((line, time.perf_counter(), cpu_seconds()))
+
+    def epochs(self) -> np.ndarray:
+        """(epochs, 2): clock and processor seconds of each epoch."""
+        first = next(place for place, (line, *_) in enumerate(self.marks) if line.startswith("epoch"))
+        return np.diff(np.array([mark[1:] for mark in self.marks[first - 1 :]]), axis=0)
+
+
+def run(folder: Path, studies: Path, name: str, *overrides: str) -> Clock:
+    clock = Clock()
+    shared = [f"studies={studies}", f"cache.folder={studies.parent / 'cache'}", "findings=null", "split.column=split"]
+    train("demo", [*shared, "train.ema=0", *overrides], run=folder / name, say=clock)
+    return clock
+
+
+def speed(folder: Path, quick: bool) -> dict[str, Any]:
+    """Both arms of the same stage, one after the other."""
+    name, size, epochs = ("test_resnet", 64, 2) if quick else ("convnext_small", 224, 3)
+    counts = {"train": 32, "valid": 12, "test": 6}
+    studies = draw(folder, size, counts, contrast=100)
+    same = [f"cache.size={size}", f"model.backbone={{name: {name}}}", "model.head={name: ml_decoder, dim: 256}",
+            "freeze=backbone", "augment={name: none}", f"train.epochs={epochs}", "train.batch_size=8", "train.lr=1e-3"]  # fmt: skip
+    run(
+        folder, studies, "warm", *same[:3], "train.epochs=1", "model.backbone={name: test_resnet}"
+    )  # decodes the images
+    clocks = {arm: run(folder, studies, arm, *same, f"train.feature_cache={wish}") for arm, wish in ARMS.items()}
+    manifest = json.loads((folder / "cached" / "manifest.json").read_text())["stages"]["main"]["features"]
+    tables = [read_predictions(folder / arm / "predictions_test.parquet").table for arm in ARMS]
+    apart = max(float((tables[0][finding] - tables[1][finding]).abs().max()) for finding in FINDINGS)
+    images = {split: sum(1 + number % 3 for number in range(count)) for split, count in counts.items()}
+    return {"backbone": name, "size": size, "images": images, "epochs": {arm: clock.epochs() for arm, clock in clocks.items()},
+            "build": manifest["seconds"], "bytes": manifest["bytes"], "apart": apart}  # fmt: skip
+
+
+def accuracy(folder: Path, quick: bool) -> dict[str, Any]:
+    """Test mAP of both arms with augmentation, over seeds."""
+    counts = {"train": 60, "valid": 30, "test": 60} if quick else {"train": 200, "valid": 60, "test": 300}
+    seeds, epochs = (2, 2) if quick else (5, 6)
+    studies = draw(folder, 64, counts, contrast=14)
+    same = ["cache.size=64", "model.backbone={name: test_resnet}", "train.batch_size=32"]
+    run(folder, studies, "first", *same, "train.epochs=8", "train.lr=3e-3")
+    second = [*same, f"init={folder / 'first' / 'bundle'}", "freeze=backbone", "model.head={name: ml_decoder, dim: 64}",
+              f"train.epochs={epochs}", "train.lr=1e-3"]  # fmt: skip
+    for arm, wish in ARMS.items():
+        for seed in range(seeds):
+            run(folder, studies, f"{arm}{seed}", *second, f"train.feature_cache={wish}", f"train.seed={seed}")
+    files = [
+        [folder / f"{arm}{seed}" / "predictions_test.parquet" for seed in range(seeds)]
+        for arm in ("cached", "recomputed")
+    ]
+    judged = compare(files, studies, min_positives=5, replicates=200 if quick else 1000)["pairs"][0]["macro"]["all"][
+        "map"
+    ]
+    return {"values": judged["values"], "difference": judged["difference"], "apart": judged["told_apart"],
+            "seeds": seeds, "studies": counts, "epochs": epochs}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the smallest ResNet in both halves; writes nothing")
+    quick = parser.parse_args().quick
+    one_core()
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+        fast, fair = speed(Path(first), quick), accuracy(Path(second), quick)
+    clock, cpu = ({arm: float(np.median(epochs[:, part])) for arm, epochs in fast["epochs"].items()} for part in (0, 1))
+    per_epoch = {
+        what: {arm: round(value, 3) for arm, value in found.items()} for what, found in (("clock", clock), ("CPU", cpu))
+    }
+    whole = {"recomputed": LONG * clock["recomputed"], "cached": fast["build"] + LONG * clock["cached"]}
+    rows = [
+        {
+            "what": f"{what} seconds per epoch, median",
+            **found,
+            "ratio": round(found["recomputed"] / max(found["cached"], 1e-3), 1),
+        }
+        for what, found in per_epoch.items()
+    ]
+    rows += [
+        {"what": "clock seconds of each epoch", **{arm: [round(float(x), 2) for x in each[:, 0]] for arm, each in fast["epochs"].items()}},
+        {"what": "clock seconds to compute the features, once", "cached": fast["build"]},
+        {"what": f"clock seconds of {LONG} epochs and the computing, from the above", **{arm: round(x, 1) for arm, x in whole.items()}, "ratio": round(whole["recomputed"] / whole["cached"], 1)},
+        {"what": "largest difference of a test probability", "cached": fast["apart"]},
+        {"what": "images", "cached": fast["images"]},
+        {"what": "bytes of features", "cached": fast["bytes"]},
+        {"what": f"test mAP with augmentation, test_resnet, {fair['seeds']} seeds", "recomputed": round(fair["values"][1], 4), "cached": round(fair["values"][0], 4)},
+        {"what": "difference of these, cached minus recomputed, with 95 % interval", "cached": [round(x, 4) for x in fair["difference"]]},
+        {"what": "told apart from noise", "cached": fair["apart"]},
+        {"what": "studies, epochs of that comparison", "cached": [fair["studies"], fair["epochs"]]},
+        {"what": "load of the machine at the start (other work, besides this)", "cached": round(load, 1)},
+    ]  # fmt: skip
+    print(f"{'':<66}{'recomputed':>24}{'cached':>40}{'ratio':>8}")
+    for row in rows:
+        print(
+            f"{row['what']:<66}{row.get('recomputed', '')!s:>24}{row.get('cached', '')!s:>40}{row.get('ratio', '')!s:>8}"
+        )
+    print(f"{rows[0]['ratio']} times faster per epoch; the goal is {GOAL:g}.")
+    if quick:
+        sys.exit()
+    result = {
+        "name": "feature_cache",
+        "ours": per_epoch["clock"]["cached"],
+        "peer": per_epoch["clock"]["recomputed"],
+        "unit": f"clock seconds per epoch of a stage on a frozen {fast['backbone']} at {fast['size']} px, one thread",
+        "ratio": rows[0]["ratio"],
+        "goal": f">= {GOAL:g} times faster per epoch",
+        "command": "python bench/feature_cache.py",
+        "rows": rows,
+    }
+    save(result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Whether features are cached: decided by the recipe and the disk, said, noted, kept; and whole runs of two stages on them."""
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+import torch
+import yaml
+from lightning_fabric import Fabric
+from safetensors.torch import load_file
+
+from hilum.data import features as held
+from hilum.errors import InputError, MachineError
+from hilum.recipe import TrainSpec, parse_recipe
+from hilum.tables import read_predictions
+from hilum.training import feature_choice
+from hilum.training.feature_choice import choose_features
+from hilum.training.features import StageFeatures
+from hilum.training.plan import check_recipe
+from hilum.training.run import train
+from hilum.training.stage import _start_from
+from tests.small import FINDINGS, small_studies, write_small_studies
+from tests.training.test_features import SPEC, STILL, classifier, parts, stage
+
+TWO_STAGES = """
+findings: null
+augment: {name: standard, noise: 0.0}
+split: {valid: 0.25, test: 0.25}
+stages:
+  - {name: single, model: {backbone: {name: test_resnet}}, train: {level: image, epochs: 1, batch_size: 16}}
+  - {name: fusion, init: single, freeze: backbone, train: {level: study, epochs: 2, feature_versions: 1, views: 3}}
+"""
+
+
+@pytest.fixture(scope="module")
+def small():
+    return small_studies(patients=12)
+
+
+def chosen(folder, small, monkeypatch, *, free: int = 10**9, before=None, said=None, frozen=True, **options):
+    for module in (feature_choice, held):
+        monkeypatch.setattr(module, "free_bytes", lambda base: free)
+    one = stage(STILL, **options)
+    if not frozen:
+        one.freeze = ["head"]
+    fabric = Fabric(accelerator="cpu", devices=1)
+    studies = parts(small)
+    say = (said if said is not None else []).append
+    return choose_features(one, classifier(), fabric, *studies, base=folder, spec=SPEC, before=before, say=say)
+
+
+def need(folder, small) -> int:
+    fabric = Fabric(accelerator="cpu", devices=1)
+    return StageFeatures(stage(STILL), classifier(), fabric, *parts(small), folder, SPEC).bytes
+
+
+def test_auto_caches_what_fits_in_half_of_the_free_disk(small, tmp_path, monkeypatch):
+    bytes_ = need(tmp_path, small)
+    said: list[str] = []
+    train_, valid, facts = chosen(tmp_path, small, monkeypatch, free=2 * bytes_, said=said)
+    assert train_.features.versions == 3
+    assert valid.features.versions == 1
+    assert (facts["used"], facts["versions"], facts["bytes"]) == (True, 2, bytes_)
+    assert len(set(facts["keys"])) == 3
+    assert facts["seconds"] > 0
+    assert {path.name for path in tmp_path.iterdir()} == set(facts["keys"])
+    assert any("augmented versions" in line and "kB" in line for line in said[:1]), (
+        "the size is told before it is written"
+    )
+    again = chosen(tmp_path, small, monkeypatch, free=1, before=facts)[2]
+    assert again == facts, "nothing was left to compute"
+
+
+def test_auto_recomputes_what_does_not_fit_and_says_so(small, tmp_path, monkeypatch):
+    said: list[str] = []
+    train_, _, facts = chosen(tmp_path, small, monkeypatch, free=2 * need(tmp_path, small) - 1, said=said)
+    assert train_.features is None
+    assert not facts["used"]
+    assert "more than half" in facts["reason"]
+    assert "more than half" in said[0]
+    assert not list(tmp_path.iterdir())
+    kept = chosen(tmp_path, small, monkeypatch, before=facts)[2]
+    assert not kept["used"], "what a run began with it keeps, whatever the disk has become"
+
+
+def test_a_wish_is_followed_or_refused(small, tmp_path, monkeypatch):
+    bytes_ = need(tmp_path, small)
+    assert chosen(tmp_path, small, monkeypatch, feature_cache="off")[0].features is None
+    assert chosen(tmp_path, small, monkeypatch, frozen=False)[2]["reason"] == "the backbone is trained"
+    with pytest.raises(MachineError, match=r"are free.*[Ff]ree some space.*feature_cache=off"):
+        chosen(tmp_path, small, monkeypatch, free=bytes_ - 1, feature_cache="on")
+    assert chosen(tmp_path, small, monkeypatch, free=bytes_, feature_cache="on")[2]["used"]
+
+
+def test_the_recipe_is_checked():
+    page = {"model": {"backbone": "test_resnet"}, "train": {"feature_cache": True}}
+    assert parse_recipe(page, ["train.feature_cache=off"]).stages[0].train == TrainSpec(feature_cache="off")
+    with pytest.raises(InputError, match="the backbone is trained"):
+        check_recipe(parse_recipe(page))
+    with pytest.raises(InputError, match="feature_versions is -1"):
+        check_recipe(parse_recipe(page, ["freeze=backbone", "train.feature_versions=-1"]))
+    with pytest.raises(InputError, match=r"train\.feature_cache"):
+        parse_recipe(page, ["train.feature_cache=maybe"])
+    recipe = parse_recipe(page, ["freeze=backbone"])
+    assert parse_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
+
+
+@pytest.mark.parametrize("fault", ["missing", "renamed", "reshaped"])
+def test_a_stage_that_does_not_fit_the_one_before_is_refused(fault):
+    source, model = classifier(), classifier(1)
+    weights = dict(source.state_dict())
+    key = next(key for key in weights if key.startswith("backbone") and key.endswith("running_var"))
+    value = weights.pop(key)
+    if fault == "renamed":
+        weights[key + "s"] = value
+    if fault == "reshaped":
+        weights[key] = value[:-1]
+    earlier = SimpleNamespace(state_dict=lambda: weights, architecture=source.architecture, findings=FINDINGS)
+    before = {name: part.clone() for name, part in model.state_dict().items()}
+    second = stage()
+    second.init = "first"
+    with pytest.raises(InputError, match=f"first: the weights do not fit.*{key}"):
+        _start_from(second, model, {"first": earlier})
+    assert all(torch.equal(part, before[name]) for name, part in model.state_dict().items())
+    good = SimpleNamespace(state_dict=source.state_dict, architecture=source.architecture, findings=FINDINGS)
+    assert _start_from(second, model, {"first": good}).whole
+    assert torch.equal(model.state_dict()[key], value)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_small_studies(folder, patients=24)
+    (folder / "two.yaml").write_text(TWO_STAGES)
+    return folder
+
+
+def options(data, cache: str) -> list[str]:
+    return [f"studies={data / 'studies.parquet'}", f"cache.folder={data / cache}", "cache.size=32"]
+
+
+def test_a_run_of_two_stages_trains_the_second_on_cached_features(data, tmp_path):
+    said: list[str] = []
+    folder = train(data / "two.yaml", options(data, "cache"), run=tmp_path / "run", say=said.append)
+    facts = {
+        name: part["features"] for name, part in json.loads((folder / "manifest.json").read_text())["stages"].items()
+    }
+    assert not facts["single"]["used"]
+    assert facts["fusion"]["used"]
+    assert {path.name for path in (data / "cache" / "features").iterdir()} == set(facts["fusion"]["keys"])
+    assert sum(line.startswith("features") for line in said) == 1
+    first, second = (load_file(folder / name / "checkpoints" / "best.safetensors") for name in facts)
+    frozen = [key for key in first if key.startswith("model/backbone")]
+    assert any(key.endswith("running_mean") for key in frozen)
+    assert all(torch.equal(first[key], second[key]) for key in frozen)
+    assert read_predictions(folder / "predictions_test.parquet").table.height > 0
+    again = train(data / "two.yaml", options(data, "cache"), run=tmp_path / "again", say=said.append)
+    assert json.loads((again / "manifest.json").read_text())["stages"]["fusion"]["features"]["seconds"] == 0
+    ends = [load_file(one / "bundle" / "model.safetensors") for one in (folder, again)]
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+
+
+@pytest.mark.long
+def test_two_processes_share_one_feature_cache(data, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--", "hilum.cli",
+               "train", str(data / "two.yaml"), *options(data, "shared"), "train.devices=2", "--run", str(tmp_path / "run")]  # fmt: skip
+    done = subprocess.run(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    facts = json.loads((tmp_path / "run" / "manifest.json").read_text())["stages"]["fusion"]["features"]
+    held = [pl.read_parquet(path) for path in (data / "shared" / "features").glob("*/shard-*.parquet")]
+    assert facts["used"]
+    assert sum(part.height for part in held) == pl.concat(held)["identity"].n_unique(), "nothing was computed twice"
