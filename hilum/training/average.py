@@ -20,16 +20,9 @@ class MovingAverage:
     def update(self, model: nn.Module, step: int) -> None:
         """Take in the weights after optimiser step `step` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        own, new = self.model.state_dict(), model.state_dict()
-        for key, value in own.items():
-            if value.is_floating_point():
-                value.lerp_(new[key].to(value.dtype), 1 - decay) if _is_parameter(self.model, key) else value.copy_(
-                    new[key]
-                )
-            else:
-                value.copy_(new[key])
-
-
-def _is_parameter(model: nn.Module, key: str) -> bool:
-    module, _, name = key.rpartition(".")
-    return name in model.get_submodule(module)._parameters
+        weights = dict(model.named_parameters())
+        for name, value in self.model.named_parameters():
+            if weights[name].requires_grad:  # frozen ones are as they were
+                value.lerp_(weights[name].to(value.dtype), 1 - decay)
+        for kept, buffer in zip(self.model.buffers(), model.buffers()):
+            kept.copy_(buffer)
