@@ -24,7 +24,7 @@ from result import save
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from hilum.errors import UnreadableImage
-from hilum.pixels.dicom import read_dicom
+from hilum.pixels.dicom.read import read_dicom
 from tests.pixels.dicom_files import chest
 from tests.pixels.encodings import Encoding, encodings
 

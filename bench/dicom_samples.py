@@ -24,11 +24,11 @@ from result import save
 
 from hilum.errors import UnreadableImage
 from hilum.pixels import admission
-from hilum.pixels.codecs import TRANSFER_SYNTAXES
-from hilum.pixels.dicom import read_dicom, stored_samples
-from hilum.pixels.dicom_header import elements_of
-from hilum.pixels.elements import PIXEL_DATA
-from hilum.pixels.tags import Tag
+from hilum.pixels.dicom.codecs import TRANSFER_SYNTAXES
+from hilum.pixels.dicom.elements import PIXEL_DATA
+from hilum.pixels.dicom.header import elements_of
+from hilum.pixels.dicom.read import read_dicom, stored_samples
+from hilum.pixels.dicom.tags import Tag
 
 FOLDER = Path(pydicom.__file__).parent / "data" / "test_files"
 

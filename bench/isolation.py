@@ -24,8 +24,8 @@ from result import save
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the files are made as those of the tests are
 
-from hilum.pixels.dicom import read_dicom
-from hilum.pixels.isolated import PATIENT_SECONDS, Decoder
+from hilum.pixels.dicom.read import read_dicom
+from hilum.pixels.isolated.decoder import PATIENT_SECONDS, Decoder
 from hilum.pixels.raster import decode_raster
 from hilum.pixels.spec import PixelSpec
 from hilum.progress import silent

@@ -19,7 +19,7 @@ from result import save
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the files are made as those of the tests are
 
 from hilum.errors import UnreadableImage
-from hilum.pixels.isolated import Decoder
+from hilum.pixels.isolated.decoder import Decoder
 from tests.pixels.dicom_files import DEFLATED
 from tests.pixels.files import picture, png
 from tests.pixels.mutations import damaged, seeds

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hilum.errors import UnreadableImage, from_os_error
 from hilum.pixels.header import DICOM, JPEG, PNG, read_header, readable_kind
-from hilum.pixels.isolated import BYTES, own_decoder
+from hilum.pixels.isolated.decoder import BYTES, own_decoder
 from hilum.pixels.raster import Grey, decode_raster
 from hilum.pixels.render import Square, render
 from hilum.pixels.spec import PixelSpec
@@ -57,7 +57,9 @@ def image_size(path: str | Path) -> tuple[int, int]:
         if kind != PNG:
             data += file.read(BYTES)  # a thumbnail, a profile or private elements may come before the size
         if kind == DICOM:
-            from hilum.pixels.dicom import dicom_size  # its packages take a while to import, and only the child decodes
+            from hilum.pixels.dicom.read import (
+                dicom_size,  # its packages take a while to import, and only the child decodes
+            )
 
             return dicom_size(data)
         header = read_header(data, whole=False)

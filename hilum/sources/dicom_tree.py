@@ -13,7 +13,7 @@ import polars as pl
 
 from hilum.errors import InputError, UnreadableImage, from_os_error
 from hilum.pixels.codes import REFUSALS
-from hilum.pixels.dicom_header import DicomHeader, read_dicom_header
+from hilum.pixels.dicom.header import DicomHeader, read_dicom_header
 from hilum.pixels.header import DICOM, kind_of
 from hilum.progress import Progress
 from hilum.tables import COLUMNS

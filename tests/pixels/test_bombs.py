@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from hilum.errors import UnreadableImage
-from hilum.pixels.dicom import read_dicom
+from hilum.pixels.dicom.read import read_dicom
 from hilum.pixels.header import check_stream, read_header
 from hilum.pixels.raster import decode_raster
 from tests.pixels import dicom_files as d

@@ -9,10 +9,10 @@ import pydicom
 import pytest
 from PIL import Image
 
-from hilum.pixels.admission import layout_of
-from hilum.pixels.codecs import TRANSFER_SYNTAXES, Samples
-from hilum.pixels.dicom import decode_dicom, dicom_size, read_dicom, stored_samples
-from hilum.pixels.dicom_header import elements_of
+from hilum.pixels.dicom.admission import layout_of
+from hilum.pixels.dicom.codecs import TRANSFER_SYNTAXES, Samples
+from hilum.pixels.dicom.header import elements_of
+from hilum.pixels.dicom.read import decode_dicom, dicom_size, read_dicom, stored_samples
 from tests.pixels.dicom_files import (
     BIG,
     EXPLICIT,

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from hilum.errors import UnreadableImage
 from hilum.pixels.codes import REFUSALS
-from hilum.pixels.dicom import read_dicom, read_dicom_header
+from hilum.pixels.dicom.read import read_dicom, read_dicom_header
 from tests.pixels.dicom_files import BIG, CT, EXPLICIT, IMPLICIT, J2K, ROOT, chest, dicom
 
 GREY = chest()

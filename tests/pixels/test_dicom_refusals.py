@@ -17,8 +17,8 @@ from pydicom.dataset import Dataset
 
 from hilum.errors import UnreadableImage
 from hilum.pixels.codes import REFUSALS, WARNINGS
-from hilum.pixels.dicom import read_dicom, read_dicom_header
-from hilum.pixels.picture import polarity_is_doubtful
+from hilum.pixels.dicom.picture import polarity_is_doubtful
+from hilum.pixels.dicom.read import read_dicom, read_dicom_header
 from hilum.pixels.read import read_image
 from tests.pixels.dicom_files import (
     BASELINE,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilum.pixels.grey_scale import GreyScale, Lut, Window, grey_table
+from hilum.pixels.dicom.grey_scale import GreyScale, Lut, Window, grey_table
 
 EVEN = np.ones(4096, dtype=np.int64)
 

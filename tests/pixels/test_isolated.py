@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from hilum.errors import MachineError, UnreadableImage
-from hilum.pixels import child, isolated
-from hilum.pixels.dicom import read_dicom
-from hilum.pixels.isolated import Decoder, own_decoder
+from hilum.pixels.dicom.read import read_dicom
+from hilum.pixels.isolated import child
+from hilum.pixels.isolated import decoder as isolated
+from hilum.pixels.isolated.decoder import Decoder, own_decoder
 from hilum.pixels.render import render
 from hilum.pixels.spec import PixelSpec
 from tests.pixels.dicom_files import dicom
@@ -323,11 +324,11 @@ def test_a_fork_uses_a_process_of_its_own_and_leaves_its_parents_alone(decoder: 
 SCRIPT = """
 import sys
 from pathlib import Path
-from hilum.pixels.isolated import Decoder
+from hilum.pixels.isolated.decoder import Decoder
 decoder = Decoder(seconds=60)
 print(decoder.decode(Path(sys.argv[1]).read_bytes()).image.shape, decoder.pid, flush=True)
 if len(sys.argv) > 2:
-    from hilum.pixels import isolated
+    from hilum.pixels.isolated import decoder as isolated
     isolated._START = sys.argv[2]
     decoder.close()
     decoder.start()
@@ -373,7 +374,7 @@ def test_an_interrupt_leaves_no_child_behind(tmp_path: Path, number: signal.Sign
 
 CONFINED = """
 import os, socket, sys
-from hilum.pixels.confine import confine
+from hilum.pixels.isolated.confine import confine
 file = open(sys.argv[1], "wb", buffering=0)
 held = confine(800_000_000)
 def refused(act):

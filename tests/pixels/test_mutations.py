@@ -3,7 +3,7 @@
 import pytest
 
 from hilum.errors import UnreadableImage
-from hilum.pixels.isolated import CODES, Decoder
+from hilum.pixels.isolated.decoder import CODES, Decoder
 from tests.pixels.files import picture, png
 from tests.pixels.mutations import damaged, seeds
 

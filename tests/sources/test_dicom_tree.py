@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from hilum.data.cache import build_cache
 from hilum.errors import InputError, MachineError
-from hilum.pixels import isolated
+from hilum.pixels.isolated import decoder as isolated
 from hilum.pixels.read import image_size, read_image
 from hilum.sources.folder import import_folder
 from hilum.sources.imported import Imported

@@ -19,7 +19,7 @@ from pydicom.pixels import get_decoder
 
 from hilum.errors import UnreadableImage
 from hilum.pixels.codes import refused
-from hilum.pixels.codestream import Codestream, check_rle, ends, jpeg2000_codestream, jpeg_codestream
+from hilum.pixels.dicom.codestream import Codestream, check_rle, ends, jpeg2000_codestream, jpeg_codestream
 
 Samples = np.ndarray[Any, np.dtype[Any]]  # (H, W) or (H, W, 3)
 

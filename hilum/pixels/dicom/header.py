@@ -6,11 +6,11 @@ from datetime import date
 from pathlib import Path
 
 from hilum.errors import UnreadableImage, from_os_error
-from hilum.pixels.admission import FILE_LIMIT, check_kind, layout_of
 from hilum.pixels.codes import refused
-from hilum.pixels.elements import CutShort, Elements, read_elements
-from hilum.pixels.tags import WANTED, Tag
-from hilum.pixels.views import view_of
+from hilum.pixels.dicom.admission import FILE_LIMIT, check_kind, layout_of
+from hilum.pixels.dicom.elements import CutShort, Elements, read_elements
+from hilum.pixels.dicom.tags import WANTED, Tag
+from hilum.pixels.dicom.views import view_of
 
 _START = 1 << 18  # bytes read at first; nearly every header is shorter
 _YEARS = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}  # how many are a year

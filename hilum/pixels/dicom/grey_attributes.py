@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from hilum.pixels.elements import Elements
-from hilum.pixels.grey_scale import FUNCTIONS, GreyScale, Lut, Window
-from hilum.pixels.tags import Tag
+from hilum.pixels.dicom.elements import Elements
+from hilum.pixels.dicom.grey_scale import FUNCTIONS, GreyScale, Lut, Window
+from hilum.pixels.dicom.tags import Tag
 
 _RESCALE = (Tag.RESCALE_SLOPE, Tag.RESCALE_INTERCEPT)
 _LUT = (Tag.LUT_DESCRIPTOR, Tag.LUT_DATA)

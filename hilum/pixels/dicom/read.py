@@ -4,14 +4,14 @@ The order is fixed: header, then what may be read at all, then the size of the c
 modality, VOI, [0, 1], MONOCHROME1 inverted once, padding black, upright, square pixels. See docs/reference/dicom.md for the rules.
 """
 
-from hilum.pixels.admission import FILE_LIMIT, SECONDARY_CAPTURE, check_kind, layout_of, stored_size
-from hilum.pixels.codecs import TRANSFER_SYNTAXES, Layout, Stored, decode_samples
 from hilum.pixels.codes import refused
-from hilum.pixels.dicom_header import DicomHeader, elements_of, read_dicom_header
-from hilum.pixels.elements import MAX_ELEMENTS, PIXEL_DATA, Elements
-from hilum.pixels.grey_attributes import grey_scale_of
-from hilum.pixels.grey_scale import GreyScale, grey_table
-from hilum.pixels.picture import (
+from hilum.pixels.dicom.admission import FILE_LIMIT, SECONDARY_CAPTURE, check_kind, layout_of, stored_size
+from hilum.pixels.dicom.codecs import TRANSFER_SYNTAXES, Layout, Stored, decode_samples
+from hilum.pixels.dicom.elements import MAX_ELEMENTS, PIXEL_DATA, Elements
+from hilum.pixels.dicom.grey_attributes import grey_scale_of
+from hilum.pixels.dicom.grey_scale import GreyScale, grey_table
+from hilum.pixels.dicom.header import DicomHeader, elements_of, read_dicom_header
+from hilum.pixels.dicom.picture import (
     ASPECTS,
     counts_of,
     grey_of_colour,
@@ -20,9 +20,9 @@ from hilum.pixels.picture import (
     padding_of,
     polarity_is_doubtful,
 )
-from hilum.pixels.provenance import Grey8, Provenance, Rendered
-from hilum.pixels.tags import Tag
-from hilum.pixels.views import known_code, view_of
+from hilum.pixels.dicom.provenance import Grey8, Provenance, Rendered
+from hilum.pixels.dicom.tags import Tag
+from hilum.pixels.dicom.views import known_code, view_of
 
 __all__ = ["DicomHeader", "decode_dicom", "dicom_size", "read_dicom", "read_dicom_header", "stored_samples"]
 

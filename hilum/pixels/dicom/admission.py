@@ -2,10 +2,10 @@
 
 from pydicom.uid import UID_dictionary
 
-from hilum.pixels.codecs import TRANSFER_SYNTAXES, Layout
 from hilum.pixels.codes import refused
-from hilum.pixels.elements import PIXEL_DATA, Elements
-from hilum.pixels.tags import Tag
+from hilum.pixels.dicom.codecs import TRANSFER_SYNTAXES, Layout
+from hilum.pixels.dicom.elements import PIXEL_DATA, Elements
+from hilum.pixels.dicom.tags import Tag
 
 FILE_LIMIT = 64_000_000  # bytes
 PIXEL_LIMIT = 40_000_000

@@ -1,7 +1,7 @@
 """The view of a chest X-ray by its DICOM codes: PA, AP, LATERAL or unknown. Free text (a series description) is not looked at."""
 
-from hilum.pixels.elements import Elements
-from hilum.pixels.tags import Tag
+from hilum.pixels.dicom.elements import Elements
+from hilum.pixels.dicom.tags import Tag
 
 # ViewPosition (0018,5101): the terms of PS3.3 C.8.11.5 and C.8.1.1 and what is often written instead. A decubitus is a frontal
 # view, but of which kind is not said; an oblique is neither.

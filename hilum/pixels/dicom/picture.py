@@ -6,10 +6,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hilum.pixels.codecs import Samples, Stored
 from hilum.pixels.codes import refused
-from hilum.pixels.grey_scale import Counts, Table
-from hilum.pixels.provenance import Grey8
+from hilum.pixels.dicom.codecs import Samples, Stored
+from hilum.pixels.dicom.grey_scale import Counts, Table
+from hilum.pixels.dicom.provenance import Grey8
 
 Index = np.ndarray[
     Any, np.dtype[np.unsignedinteger[Any]]

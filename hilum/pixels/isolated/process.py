@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 
 from hilum.errors import UnreadableImage
-from hilum.pixels.child import HEAD, JSON_LIMIT, Answer
-from hilum.pixels.confine import confine
-from hilum.pixels.dicom import read_dicom
+from hilum.pixels.dicom.read import read_dicom
 from hilum.pixels.header import DICOM, PNG, check_stream, kind_of, read_header
+from hilum.pixels.isolated.child import HEAD, JSON_LIMIT, Answer
+from hilum.pixels.isolated.confine import confine
 from hilum.pixels.raster import Grey, decode_raster
 from hilum.pixels.render import render
 from hilum.pixels.spec import PixelSpec

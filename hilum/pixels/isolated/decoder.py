@@ -1,6 +1,6 @@
 """Decoding in a process of its own: a file from outside can crash, hang or swell the decoder, and nothing else.
 
-Parent and child speak JSON and raw bytes over pipes. The child limits itself (hilum.pixels.confine); the parent waits
+Parent and child speak JSON and raw bytes over pipes. The child limits itself (hilum.pixels.isolated.confine); the parent waits
 for nothing beyond a deadline, believes no length, and starts a new child where one is lost.
 """
 
@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from hilum.errors import MachineError, UnreadableImage
-from hilum.pixels.child import Answer, Child, Lost
 from hilum.pixels.codes import REFUSALS
 from hilum.pixels.header import readable_kind
+from hilum.pixels.isolated.child import Answer, Child, Lost
 from hilum.pixels.raster import Grey
 from hilum.pixels.spec import PixelSpec
 
@@ -35,7 +35,7 @@ _TEXT = 300  # characters of a sentence that are taken from the child
 # pydicom would load requests, to fetch example files that nobody asks for: a fifth of the start.
 _START = (
     "import sys; sys.path += [p for p in sys.argv[3:] if p not in sys.path]; sys.modules['requests'] = None; "
-    "from hilum.pixels.decoder_process import main; main(int(sys.argv[1]), float(sys.argv[2]))"
+    "from hilum.pixels.isolated.process import main; main(int(sys.argv[1]), float(sys.argv[2]))"
 )
 _KEPT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")  # without these some interpreters do not start
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -66,9 +66,9 @@ class Decoder:
 
     def __init__(self, *, seconds: float = SECONDS, memory: int = MEMORY, byte_limit: int = BYTES, files: int = FILES):
         self.seconds, self.memory, self.byte_limit, self.files = seconds, memory, byte_limit, files
-        self.confined: dict[str, bool] = {}  # what the system granted the last child (hilum.pixels.confine)
+        self.confined: dict[str, bool] = {}  # what the system granted the last child (hilum.pixels.isolated.confine)
         self.started = 0  # children so far
-        self.lost: Counter[str] = Counter()  # how many of them were lost, by why (hilum.pixels.child.Lost)
+        self.lost: Counter[str] = Counter()  # how many of them were lost, by why (hilum.pixels.isolated.child.Lost)
         self._child: Child | None = None
         self._greeted, self._answered = False, 0  # the child is ready; files it answered
         self._lock = threading.Lock()
@@ -156,7 +156,7 @@ class Decoder:
             return child
         raise MachineError(
             "the decoder process does not start",
-            do=f"see what `{sys.executable or 'python'} -I -m hilum.pixels.decoder_process {self.memory} 1` says",
+            do=f"see what `{sys.executable or 'python'} -I -m hilum.pixels.isolated.process {self.memory} 1` says",
         )
 
     def _fit(self, child: Child) -> bool:
