@@ -23,7 +23,7 @@ from pydicom.pixels import pixel_array
 from result import save
 
 from hilum.errors import UnreadableImage
-from hilum.pixels import admission
+from hilum.pixels.dicom import admission
 from hilum.pixels.dicom.codecs import TRANSFER_SYNTAXES
 from hilum.pixels.dicom.elements import PIXEL_DATA
 from hilum.pixels.dicom.header import elements_of

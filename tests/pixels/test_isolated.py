@@ -339,7 +339,7 @@ if len(sys.argv) > 2:
 # The true child with a decoder that never comes back: only its own alarm ends it where the parent was killed.
 HANGS = """
 import time
-from hilum.pixels import decoder_process
+from hilum.pixels.isolated import process as decoder_process
 decoder_process.decode_raster = lambda *_, **__: time.sleep(60)
 decoder_process.main(1_500_000_000, 0.1)
 """
