@@ -33,7 +33,7 @@ from hilum.training.run import train
 
 RANGES = {"head": (0.55, 0.70), "medium": (0.20, 0.35), "tail": (0.08, 0.20)}
 SEED = 1006  # other patients than any benchmark's
-STEEPNESS = 2.0  # logit of AP per logarithm of contrast, until two rounds enclose the target
+STEEPNESS = 4.0  # logit of AP per logarithm of contrast, until two rounds enclose the target
 LARGEST_STEP = 1.0
 LIMITS = (0.05, 8.0)
 
