@@ -59,7 +59,7 @@ def choose_features(
         say(f"features  computed at every step: {reason}")
         return train, valid, asdict(FeatureFacts(False, reason))
     count, images = len(features.versions) - 1, len(train.image_ids)
-    augmented = f" and {count} augmented versions of the {images:,} in training" if count else ""
+    augmented = f" and {count} augmented version{'s' * (count > 1)} of the {images:,} in training" if count else ""
     say(
         f"features  of {images + len(valid.image_ids):,} images as they are{augmented}: {told_bytes(features.bytes)} in {base}"
     )
