@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from hilum.errors import InputError, nearest
 
 Entry = TypeVar("Entry")
+_PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
 def choose(kind: str, builders: Mapping[str, Callable[..., Any]], name: str) -> Callable[..., Any]:
@@ -55,7 +56,7 @@ def check_options(kind: str, name: str, builder: Callable[..., Any], options: Ma
             advice = nearest(str(value), [str(word) for word in get_args(expected)])
             raise InputError(f"option {option!r} of {kind} {name!r} is {value!r}", do=advice)
         if wrong or (get_origin(expected) is dict and not isinstance(value, Mapping)):
-            raise InputError(f"option {option!r} of {kind} {name!r} is {value!r}", do=f"give a {expected.__name__}")
+            raise InputError(f"option {option!r} of {kind} {name!r} is {value!r}", do=f"give {_PLAIN[expected]}")
     if missing := [p.name for p in known.values() if p.default is p.empty and p.name not in options]:
         raise InputError(f"{kind} {name!r} needs the option {missing[0]!r}", do="add it to the recipe")
 
