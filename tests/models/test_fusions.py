@@ -351,7 +351,7 @@ def test_reading_can_be_exported(kind):
         ("weighted", {"of": "probabilty"}, "id you mean 'probability'"),
         ("weighted", {"given": 7}, "Give a dict"),
         ("transformer", {"embed": "place"}, "Known: type, slot"),
-        ("transformer", {"layers": 2.5}, "Give a int"),
+        ("transformer", {"layers": 2.5}, "Give a whole number"),
         ("transformers", {}, "id you mean 'transformer'"),
     ],
 )
