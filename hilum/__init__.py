@@ -18,6 +18,7 @@ _WHERE = {
     "import_studies": "hilum.sources",
     "load": "hilum.inference.predict",
     "predict": "hilum.inference.predict",
+    "pseudo": "hilum.inference.pseudo",
     "train": "hilum.training.run",
 }
 

@@ -273,6 +273,41 @@ def compare(
 
 
 @app.command()
+def reproduce(
+    system: Annotated[str, typer.Argument(help="chexfusion or robust_loss.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value ..., laid upon every row's recipe, such as train.epochs=3.")
+    ] = None,
+    studies: Annotated[Path, typer.Option(help="The study table to train and judge on.")] = Path("studies.parquet"),
+    truth: Annotated[Path | None, typer.Option(help="A table of the same studies whose labels judge instead.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="A cache folder to use and keep; by default in the runs' folder.")
+    ] = None,
+    runs: Annotated[Path | None, typer.Option(help="Folder of the runs; by default runs/reproduce-SYSTEM.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each row.")] = 1,
+    first_seeds: Annotated[
+        int | None, typer.Option(min=1, help="Trainings of the rows that start from nothing; by default as many.")
+    ] = None,
+    small: Annotated[bool, typer.Option("--small", help="The laptop-sized form.")] = False,
+    table: Annotated[list[str] | None, typer.Option(help="Only this table of it (again for another).")] = None,
+    level: Annotated[Level, typer.Option(help="What is scored; theirs are images.")] = "image",
+    tiers: Annotated[str | None, typer.Option(help="rule, or a published list; by default theirs.")] = None,
+    replicates: Annotated[int, typer.Option(help="Bootstrap replicates.")] = 1000,
+) -> None:
+    """Run a published system's tables on any studies; ours beside theirs, and which differences are noise."""
+    from hilum.progress import shown
+    from hilum.reproduce import as_text
+    from hilum.reproduce import reproduce as work
+
+    made = work(
+        system, studies, overrides or [], truth=truth, cache=cache, runs=runs, seeds=seeds, first_seeds=first_seeds, small=small,
+        tables=table or [], level=level, tiers=tiers, replicates=replicates, progress=shown, say=_say,
+    )  # fmt: skip
+    print(as_text(made))
+    print(f"Files: {made['files']['page']}, {made['files']['figures']}")
+
+
+@app.command()
 def calibrate(
     bundle: Annotated[Path, typer.Argument(help="A bundle folder; its operating points are replaced.")],
     studies: Annotated[Path, typer.Argument(help="A study table the model was not trained on.")],
@@ -295,6 +330,73 @@ def calibrate(
         print(f"mean {name:<18} {before:.4f} before, {after:.4f} after")
     print(f"Operating points: {bundle / 'operating_points.csv'}")
     _next("hilum", "predict", bundle, "STUDIES.parquet", "-o", "calibrated.parquet")
+
+
+@app.command()
+def pseudo(
+    bundle: Annotated[Path, typer.Argument(help="The teacher: a bundle folder, calibrated.")],
+    studies: Annotated[Path, typer.Argument(help="A study table; of a split one, the rows in train are labelled.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The table of pseudo labels.")] = Path(
+        "pseudo.parquet"
+    ),
+    hard: Annotated[bool, typer.Option("--hard", help="0 and 1 instead of probabilities.")] = False,
+    match_prevalence: Annotated[
+        bool, typer.Option("--match-prevalence", help="Hard labels, as many positives as the teacher's training had.")
+    ] = False,
+    low: Annotated[
+        list[str] | None, typer.Option(help="Sure negatives have at most this; 0.02, or Hernia=0.01 for one finding.")
+    ] = None,
+    high: Annotated[
+        list[str] | None, typer.Option(help="Sure positives have at least this; what lies between stays unknown.")
+    ] = None,
+    negatives: Annotated[float | None, typer.Option(help="At most so many negatives per positive.")] = None,
+    cases: Annotated[str, typer.Option(help="What is labelled, with commas between.")] = "unlabelled,unknown,absent",
+    weight: Annotated[float, typer.Option(help="The weight of every row.")] = 1.0,
+    teacher_studies: Annotated[
+        str | None,
+        typer.Option(help="The studies.parquet of the teacher's run; other = it learned from other patients."),
+    ] = None,
+    uncalibrated: Annotated[
+        bool, typer.Option("--uncalibrated", help="Take probabilities that passed no calibration.")
+    ] = False,
+    cache: Annotated[Path | None, typer.Option(help="A cache folder to use and keep.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of what is left to chance.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    expect: Annotated[str | None, typer.Option(help="The identity the bundle must have.")] = None,
+) -> None:
+    """Let a teacher label what nobody labelled, for a student to learn from."""
+    from hilum.data.pseudo_table import lines_of
+    from hilum.inference.pseudo import pseudo as work
+    from hilum.inference.pseudo_rules import Rules
+    from hilum.progress import shown
+
+    rules = Rules(
+        hard=hard, match_prevalence=match_prevalence, low=_bound("low", low), high=_bound("high", high),
+        negatives=negatives, cases=tuple(word.strip() for word in cases.split(",") if word.strip()), weight=weight,
+    )  # fmt: skip
+    made = work(
+        bundle, studies, output, rules=rules, teacher_studies=teacher_studies, uncalibrated=uncalibrated, cache=cache,
+        seed=seed, device=device, expect=expect, progress=shown,
+    )  # fmt: skip
+    print(lines_of(made))
+    if not made.seen:
+        print("\nThe teacher is taken to have learned from other patients, as you say.")
+    print(f"\nPseudo labels of {made.table.height:,} studies: {output}")
+    _next("hilum", "train", "RECIPE", f"studies={studies}", f"pseudo.table={output}")
+
+
+def _bound(name: str, words: list[str] | None) -> dict[str, float] | None:
+    """`0.6` and `Hernia=0.3` as numbers per finding, * for all that are not named."""
+    bounds: dict[str, float] = {}
+    for word in words or []:
+        finding, _, number = word.rpartition("=")
+        try:
+            bounds[finding or "*"] = float(number)
+        except ValueError as error:
+            raise InputError(
+                f"--{name} {word!r} is no number", do=f"write --{name} 0.1, or --{name} Hernia=0.1"
+            ) from error
+    return bounds or None
 
 
 def _options(words: list[str]) -> dict[str, Any]:

@@ -126,12 +126,24 @@ class TrainSpec:
 class Stage:
     """One training of one model. What a stage does not say it takes from the stage it starts from, else the defaults.
 
+@dataclass(config=_STRICT)
+class PseudoSpec:
+    """Pseudo labels for unknown entries of training studies.
+
+    table:  what `hilum pseudo` wrote. weight: of its entries in the loss, times the table's own; a known label has 1.
+    """
+
+    table: str
+    weight: float = 1.0
+
+
     init:   an earlier stage, or a bundle folder, whose weights are loaded first, key by key.
     freeze: parts that are not trained and stay in evaluation mode (backbone, fusion, head).
     """
 
     name: str = "main"
     init: str | None = None
+    pseudo: a teacher's labels where a training study has none; null = none.
     freeze: list[Literal["backbone", "fusion", "head"]] = field(default_factory=list)
     model: ModelSpec = field(default_factory=ModelSpec)
     loss: Choice = field(default_factory=lambda: Choice("bce"))
@@ -140,6 +152,7 @@ class Stage:
 
 
 @dataclass(config=_STRICT)
+    pseudo: PseudoSpec | None = None
 class Recipe:
     """A whole run. `findings` null means every finding of the table."""
 
@@ -162,7 +175,7 @@ class Recipe:
 
 
 _ADAPTER = TypeAdapter(Recipe)
-_OF_A_STAGE = ("init", "freeze", "model", "loss", "augment", "train")
+_OF_A_STAGE = ("init", "freeze", "model", "loss", "augment", "pseudo", "train")
 
 
 class _Loader(yaml.SafeLoader):
@@ -251,7 +264,7 @@ def _inherit(stages: list[Any], where: str) -> None:
         if stage["name"] in earlier:
             raise InputError(f"two stages are named {stage['name']!r}", where=where, do="give each its own name")
         if stage.get("init") in earlier:
-            parent = {key: earlier[stage["init"]].get(key) for key in ("model", "loss", "augment", "train")}
+            parent = {key: earlier[stage["init"]].get(key) for key in ("model", "loss", "augment", "pseudo", "train")}
             stages[position] = _laid_upon({key: value for key, value in parent.items() if value is not None}, stage)
         if isinstance(stage.get("freeze"), str):
             stages[position] = {**stages[position], "freeze": [stage["freeze"]]}
@@ -259,7 +272,7 @@ def _inherit(stages: list[Any], where: str) -> None:
 
 
 def _override(page: dict[str, Any], text: str) -> None:
-    """Lay `a.b.c=value` upon the page; model, loss, augment and train without a stage's name mean every stage."""
+    """Lay `a.b.c=value` upon the page; model, loss, augment, pseudo and train without a stage's name mean every stage."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise InputError(f"{text!r} is not an override", do="write key=value, such as train.epochs=3")
@@ -322,6 +335,7 @@ def _fields_at(location: Sequence[Any]) -> list[str]:
     words = [part for part in location if isinstance(part, str)]
     place = places.get(words[-1], Recipe) if words else Recipe
     known = list(place.__dataclass_fields__)  # type: ignore[attr-defined]
+        "pseudo": PseudoSpec,
     if place is Recipe:
         known = [name for name in known if name != "stages"] + [*_OF_A_STAGE, "stages"]
     return known

@@ -116,7 +116,7 @@ def write_studies(table: pl.DataFrame, path: str | Path, *, label_level: Level, 
 
 def read_studies(path: str | Path, *, root: str | Path | None = None) -> pl.DataFrame:
     """Read and check a study table; `root` re-bases relative paths and replaces the folder that all paths share."""
-    table = check_studies(_read_parquet(path, "studies", "hilum import"), path)
+    table = check_studies(read_kind(path, "studies", "hilum import"), path)
     if root is not None:
         table = table.with_columns(
             path=pl.Series(_rebased(table["path"].to_list(), Path(root).resolve()), dtype=pl.String)
@@ -252,7 +252,7 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
 
 def read_predictions(path: str | Path) -> Predictions:
     """Read and check a predictions table. One made elsewhere counts as level `image` if it has image_id, else `study`."""
-    table = _read_parquet(path, "predictions", "hilum predict")
+    table = read_kind(path, "predictions", "hilum predict")
     metadata: Mapping[str, str] = pl.read_parquet_metadata(path)
     level: Level = (
         "image" if metadata.get("level", "image" if "image_id" in table.columns else "study") == "image" else "study"
@@ -260,7 +260,8 @@ def read_predictions(path: str | Path) -> Predictions:
     return check_predictions(Predictions(table=table, level=level, **json.loads(metadata.get("facts", "{}"))), path)
 
 
-def _read_parquet(path: str | Path, kind: str, maker: str) -> pl.DataFrame:
+def read_kind(path: str | Path, kind: str, maker: str) -> pl.DataFrame:
+    """A parquet file of ours, or one that does not say of what kind it is. Raises InputError for what cannot be read."""
     try:
         table = pl.read_parquet(path)
         found = pl.read_parquet_metadata(path).get("hilum", kind)

@@ -21,7 +21,8 @@ class Batch:
     images uint8 (B, V, 1, H, W); present bool (B, V); view int8 (B, V): 0 unknown, 1 PA, 2 AP, 3 LATERAL;
     demographics float32 (B, 4): age in decades, age known, sex (F 0, M 1), sex known;
     labels float32 (B, F), NaN = unknown; study_id: B ids (image ids where a sample is one image);
-    features float16 (B, V, C, h, w): what a frozen backbone made of the images, which are None then.
+    features float16 (B, V, C, h, w): what a frozen backbone made of the images, which are None then;
+    weights float32 (B, F) of the entries of labels, 0 or more; None = all 1.
     """
 
     images: Tensor | None
@@ -31,6 +32,7 @@ class Batch:
     labels: Tensor
     study_id: list[str]
     features: Tensor | None = None
+    weights: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on a device."""
@@ -68,6 +70,8 @@ class Studies:
     views: most views of a study in a batch; in training drawn at random, else the first in the order PA, AP, LATERAL,
         unknown, then image id. `crowded` counts the studies that have more.
     level: study, or image: then every image is a sample of its own with its study's labels.
+    ids, studies, patients, labels: of each sample: its study's or image's id, its study, its patient, (N, F) with NaN =
+        unknown. weights: (N, F) of the labels' entries where pseudo labels stand among them (`with_pseudo`), else None.
     """
 
     def __init__(
@@ -96,6 +100,10 @@ class Studies:
         place = {study: i for i, study in enumerate(grouped["__key"].to_list())}
         at = [place[study] for study in labels.ids]
         self.ids, self.patients, self.labels = labels.ids, labels.patients, labels.values
+        owner = dict(zip(readable[key].to_list(), readable["study_id"].to_list()))
+        self.studies: list[str] = [owner[name] for name in self.ids]
+        self.weights: np.ndarray | None = None
+        self._given = self.labels
         lengths = grouped["__row"].list.len().to_numpy().astype(np.int64)
         starts = np.concatenate([[0], np.cumsum(lengths)])
         self._start, self._length = starts[:-1][at], lengths[at]
@@ -110,9 +118,14 @@ class Studies:
         return len(self.ids)
 
     def counts(self) -> tuple[np.ndarray, np.ndarray]:
-        """(F,) positives (soft labels count by their value) and (F,) known entries."""
-        known = ~np.isnan(self.labels)
-        return np.where(known, self.labels, 0.0).sum(axis=0, dtype=np.float64), known.sum(axis=0)
+        """(F,) positives (soft labels count by their value) and (F,) known entries of the table; pseudo labels do not count."""
+        known = ~np.isnan(self._given)
+        return np.where(known, self._given, 0.0).sum(axis=0, dtype=np.float64), known.sum(axis=0)
+
+    def targets(self, indices: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        """Labels (B, F) of these samples and, where there are any, their weights."""
+        weights = None if self.weights is None else torch.from_numpy(self.weights[indices])
+        return torch.from_numpy(self.labels[indices]), weights
 
     def batch(self, indices: np.ndarray, generator: np.random.Generator | None = None) -> Batch:
         """The batch of these studies.
@@ -138,13 +151,15 @@ class Studies:
                 else np.zeros(len(chosen), int)
             )
             features = _laid(self.features.maps(places, np.repeat(drawn, present.sum(axis=1))), present)
+        labels, weights = self.targets(indices)
         return Batch(
             images=images,
             features=features,
             present=torch.from_numpy(present),
             view=torch.from_numpy(view),
             demographics=torch.from_numpy(self.demographics[indices]),
-            labels=torch.from_numpy(self.labels[indices]),
+            labels=labels,
+            weights=weights,
             study_id=[self.ids[index] for index in indices],
         )
 
@@ -161,6 +176,17 @@ class Studies:
         """The same studies, whose batches carry cached features instead of images."""
         twin = copy.copy(self)
         twin.features = features
+        return twin
+
+    def with_pseudo(self, labels: np.ndarray, weights: np.ndarray) -> "Studies":
+        """The same studies with pseudo labels (N, F), NaN = none, where the table's are unknown; weights (N, F) are theirs.
+
+        A known entry stays as it is, at weight 1, and the counts stay those of the table.
+        """
+        twin = copy.copy(self)
+        laid = np.isnan(self.labels) & ~np.isnan(labels)
+        twin.labels = np.where(laid, labels, self.labels).astype(np.float32)
+        twin.weights = np.where(laid, weights, 1.0).astype(np.float32)
         return twin
 
     def _choose(self, index: int, generator: np.random.Generator | None) -> np.ndarray:

@@ -84,7 +84,11 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
     """The recipe with every path made absolute, so that the run can be gone on with from anywhere."""
     studies = [recipe.studies] if isinstance(recipe.studies, str) else recipe.studies
     stages = [
-        replace(stage, init=str(Path(stage.init).resolve())) if stage.init and Path(stage.init).is_dir() else stage
+        replace(
+            stage,
+            init=str(Path(stage.init).resolve()) if stage.init and Path(stage.init).is_dir() else stage.init,
+            pseudo=stage.pseudo and replace(stage.pseudo, table=str(Path(stage.pseudo.table).resolve())),
+        )
         for stage in recipe.stages
     ]
     cache = replace(recipe.cache, folder=str(Path(recipe.cache.folder).resolve()))
@@ -94,7 +98,14 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
 def without_folders(recipe: Recipe) -> Recipe:
     """The recipe without the folders of this machine, for a bundle."""
     studies = [Path(path).name for path in ([recipe.studies] if isinstance(recipe.studies, str) else recipe.studies)]
-    stages = [replace(stage, init=Path(stage.init).name) if stage.init else stage for stage in recipe.stages]
+    stages = [
+        replace(
+            stage,
+            init=stage.init and Path(stage.init).name,
+            pseudo=stage.pseudo and replace(stage.pseudo, table=Path(stage.pseudo.table).name),
+        )
+        for stage in recipe.stages
+    ]
     return replace(
         recipe, studies=studies, cache=replace(recipe.cache, folder=Path(recipe.cache.folder).name), stages=stages
     )

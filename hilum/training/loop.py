@@ -25,7 +25,7 @@ from hilum.progress import Progress, silent
 from hilum.recipe import TrainSpec
 from hilum.training.average import MovingAverage
 from hilum.training.checkpoint import load_checkpoint, load_facts, optimizer_tensors, restore_optimizer, save_checkpoint
-from hilum.training.losses import Loss
+from hilum.training.losses import Loss, known_weight
 from hilum.training.optim import build_optimizer, learning_rate
 
 Row = dict[str, float | int | str]
@@ -119,7 +119,7 @@ class StageLoop:
             group["lr"] = lr
         mine = order[step * self.batch : (step + 1) * self.batch][self.fabric.global_rank :: self.fabric.world_size]
         parts = np.array_split(mine, min(self.spec.accumulate, len(mine)))
-        known = max(1, int((~np.isnan(self.train.labels[mine])).sum()))
+        known = float(known_weight(*self.train.targets(mine))) or 1.0
         total = 0.0
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
@@ -143,7 +143,7 @@ class StageLoop:
             self.average.update(self.model, done)
         return total
 
-    def _loss(self, part: np.ndarray, key: tuple[int, int, int], known: int) -> Tensor:
+    def _loss(self, part: np.ndarray, key: tuple[int, int, int], known: float) -> Tensor:
         """The part's share of the batch's loss, so that accumulated parts give what the whole batch would."""
         seed = self.spec.seed
         batch: Batch = self.train.batch(part, np.random.default_rng([seed, *key, 1])).to(self.fabric.device)
@@ -154,9 +154,9 @@ class StageLoop:
         with torch.random.fork_rng(devices), self.fabric.autocast():
             torch.manual_seed(number_from(seed, *key, 3))
             logits = logits_of(self.wrapped, batch, pixels)
-        value: Tensor = self.loss(logits.float(), batch.labels)
+        value: Tensor = self.loss(logits.float(), batch.labels, batch.weights)
         if self.loss.reduction == "mean":
-            value = value * (~torch.isnan(batch.labels)).sum() / known
+            value = value * known_weight(batch.labels, batch.weights) / known
         return value
 
     def _to_train_mode(self) -> None:

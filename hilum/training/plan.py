@@ -1,5 +1,6 @@
 """The plan: a recipe held against every builder before any data is opened."""
 
+import math
 from pathlib import Path
 
 from hilum.batches.augment import AUGMENTS
@@ -57,6 +58,13 @@ def _check_stage(stage: Stage, earlier: list[str]) -> None:
             f"stage {stage.name}: train.feature_cache is on, but the backbone is trained",
             do="write `freeze: backbone`, or leave feature_cache at auto",
         )
+    if stage.pseudo is not None:
+        if not 0 <= stage.pseudo.weight < math.inf:
+            raise InputError(f"pseudo.weight is {stage.pseudo.weight}", do="give 0 or more")
+        if not Path(stage.pseudo.table).is_file():
+            raise InputError(
+                "there is no such table of pseudo labels", where=stage.pseudo.table, do="make it with `hilum pseudo`"
+            )
     if (stage.train.feature_versions or 0) < 0:
         raise InputError(f"train.feature_versions is {stage.train.feature_versions}", do="give at least 0")
     if stage.train.lr <= 0:

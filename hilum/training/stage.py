@@ -22,6 +22,7 @@ from hilum.training.inputs import Material
 from hilum.training.loop import Row, StageLoop, is_finished, number_from
 from hilum.training.losses import Loss, build_loss
 from hilum.training.precision import choose_precision
+from hilum.training.pseudo import lay_pseudo
 from hilum.training.run_folder import RunFolder
 from hilum.training.trackers import TRACKERS
 
@@ -42,6 +43,8 @@ def train_stage(
     earlier: the models of the stages before; rows: the run's log so far, to which this stage's lines are added.
     """
     train, valid = material.part("train", stage), material.part("valid", stage)
+    loss = _loss(stage, train)
+    train, pseudo = lay_pseudo(stage, train, material, say=say)
     device = pick_device(stage.train.device)
     precision, why = choose_precision(stage.train.precision, device)
     nodes = int(os.environ.get("GROUP_WORLD_SIZE", "1"))  # set by torchrun
@@ -80,6 +83,7 @@ def train_stage(
             "valid": {"studies": len(valid), "patients": len(set(valid.patients))},
             "without_images": train.without_images + valid.without_images,
             "features": cached,
+            "pseudo": pseudo,
         }
         folder.write_manifest(stage.name, facts)
     names = recipe.trackers if fabric.is_global_zero else []
@@ -95,7 +99,7 @@ def train_stage(
 
     augment = choose("augment", AUGMENTS, stage.augment.name)(**stage.augment.options)
     loop = StageLoop(
-        fabric, stage.name, stage.train, model, list(stage.freeze), _loss(stage, train), augment, train, valid,
+        fabric, stage.name, stage.train, model, list(stage.freeze), loss, augment, train, valid,
         folder.stage(stage.name), on_row=on_row, progress=progress,
     )  # fmt: skip
     rows += loop.run(resume=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 from hilum.builders import check_options, choose
 from hilum.training.losses.asymmetric import Asymmetric
 from hilum.training.losses.bce import BCE
-from hilum.training.losses.loss import Loss
+from hilum.training.losses.loss import Loss, known_weight
 
 LOSSES: dict[str, Callable[..., Loss]] = {
     "bce": BCE,
@@ -36,4 +36,4 @@ def build_loss(
     return loss
 
 
-__all__ = ["LOSSES", "Loss", "build_loss"]
+__all__ = ["LOSSES", "Loss", "build_loss", "known_weight"]

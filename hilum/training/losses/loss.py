@@ -16,7 +16,9 @@ class Loss(nn.Module):
     counts, known: (F,) positives and labelled entries in training. A finding nobody labelled has prevalence 0.
     weighted: weigh positives by e^(1 - pi) and negatives by e^pi, pi the prevalence among known training entries
         (CheXFusion, Kim 2023).
-    reduction: mean over known entries (a batch without any gives 0), or sum, as published losses differ.
+    reduction: mean over known entries (a batch without any gives 0), or sum, as published losses differ. Where entries
+        are weighed the sum is of weight times loss, and the mean is that sum over the weights of the known entries: an
+        entry of weight 0 is an unknown one.
     """
 
     positive_weight: Tensor
@@ -43,10 +45,18 @@ class Loss(nn.Module):
         values = y * self.positive_weight.to(wide) * positive + (1 - y) * self.negative_weight.to(wide) * negative
         return values.masked_fill(unknown, 0.0).to(logits.dtype)
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of the batch, a scalar."""
+    def forward(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The loss of the batch, a scalar; weights (B, F), 0 or more, None = all 1."""
         wide = torch.promote_types(logits.dtype, torch.float32)
-        total = self.elementwise(logits.to(wide), labels).sum()
+        values = self.elementwise(logits.to(wide), labels)
+        total = (values if weights is None else values * weights.to(wide)).sum()
         if self.reduction == "mean":
-            total = total / (~torch.isnan(labels)).sum().clamp(min=1)
+            known = known_weight(labels, weights)
+            total = total / known.where(known > 0, 1)
         return total.to(logits.dtype)
+
+
+def known_weight(labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """The weights of the known entries of labels (B, F), summed: their number where none is weighed."""
+    known = ~torch.isnan(labels)
+    return known.sum() if weights is None else weights.masked_fill(~known, 0.0).sum()
