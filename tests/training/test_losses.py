@@ -20,6 +20,14 @@ GOLDEN = {  # per entry; first y = 1, then y = 0 (published formulas, checked ag
         (4.559118, 2.072327, 0.842781, 0.346574, 0.107002, 0.010536, 0.000101),
         (0.000000, 0.000000, 0.001124, 0.024515, 0.187400, 0.990308, 2.196567),
     ],
+    "robust_asymmetric": [
+        (4.840295, 2.415085, 1.116473, 0.505647, 0.169175, 0.017861, 0.000175),
+        (0.000000, 0.000000, 0.000091, 0.005822, 0.084480, 0.649741, 1.581057),
+    ],
+}
+GRADIENTS = {  # of negatives, by the logit, at p = .3, .5, .7, .9, .97, .99
+    "asymmetric": (0.00487, 0.07312, 0.34928, 0.73263, 0.48952, 0.22136),
+    "robust_asymmetric": (0.00053, 0.02326, 0.20140, 0.55648, 0.37942, 0.17113),
 }
 
 
@@ -41,11 +49,25 @@ def test_weighted_asymmetric_golden_mean():
     assert loss(torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]])).item() == pytest.approx(0.550382, abs=5e-7)
 
 
-def test_gradient_of_negatives_golden():
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_gradient_of_negatives_golden(name):
     x = logit((0.3, 0.5, 0.7, 0.9, 0.97, 0.99)).requires_grad_()
-    build_loss("asymmetric", [1.0], 10, reduction="sum")(x[:, None], torch.zeros(6, 1, dtype=torch.float64)).backward()
-    expected = torch.tensor([0.00487, 0.07312, 0.34928, 0.73263, 0.48952, 0.22136], dtype=torch.float64)
-    torch.testing.assert_close(x.grad, expected, atol=6e-6, rtol=0)
+    build_loss(name, [1.0], 10, reduction="sum")(x[:, None], torch.zeros(6, 1, dtype=torch.float64)).backward()
+    torch.testing.assert_close(x.grad, torch.tensor(GRADIENTS[name], dtype=torch.float64), atol=6e-6, rtol=0)
+
+
+def test_robust_is_asymmetric_without_its_polynomials_and_hill():
+    """With L far away, the factor on negatives is L^2 p^2: divided by it, what is left is the asymmetric loss."""
+    p = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
+    for clip in (0.0, 0.05):
+        plain = build_loss("asymmetric", [1.0], 10, clip=clip)
+        bare = build_loss(
+            "robust_asymmetric", [1.0], 10, clip=clip, gamma_pos=1.0, poly_pos=0.0, poly_pos2=0.0, hill=1e9
+        )
+        positive, negative = bare.terms(torch.logit(p)[:, None])
+        expected = plain.terms(torch.logit(p)[:, None])
+        torch.testing.assert_close(positive, expected[0])
+        torch.testing.assert_close(negative / (1e18 * p[:, None] ** 2), expected[1], atol=1e-8, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -11,12 +11,15 @@ from hilum.builders import check_options, choose
 from hilum.training.losses.asymmetric import Asymmetric
 from hilum.training.losses.bce import BCE
 from hilum.training.losses.loss import Loss, known_weight
+from hilum.training.losses.robust import RobustAsymmetric
 
 LOSSES: dict[str, Callable[..., Loss]] = {
     "bce": BCE,
     "weighted_bce": partial(BCE, weighted=True),
     "asymmetric": Asymmetric,  # published as a sum over the batch (reduction: sum); a mean keeps learning rates comparable
     "weighted_asymmetric": partial(Asymmetric, weighted=True),  # CheXFusion's, with its mean
+    "robust_asymmetric": RobustAsymmetric,  # published as a sum, too
+    "weighted_robust_asymmetric": partial(RobustAsymmetric, weighted=True),
 }
 
 
