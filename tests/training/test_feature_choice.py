@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -20,11 +21,12 @@ from hilum.tables import read_predictions
 from hilum.training import feature_choice
 from hilum.training.feature_choice import choose_features
 from hilum.training.features import StageFeatures
+from hilum.training.loop import StageLoop
 from hilum.training.plan import check_recipe
 from hilum.training.run import train
 from hilum.training.stage import _start_from
 from tests.small import FINDINGS, small_studies, write_small_studies
-from tests.training.test_features import SPEC, STILL, classifier, parts, stage
+from tests.training.test_features import SPEC, STILL, Killed, classifier, parts, stage
 
 TWO_STAGES = """
 findings: null
@@ -32,7 +34,7 @@ augment: {name: standard, noise: 0.0}
 split: {valid: 0.25, test: 0.25}
 stages:
   - {name: single, model: {backbone: {name: test_resnet}}, train: {level: image, epochs: 1, batch_size: 16}}
-  - {name: fusion, init: single, freeze: backbone, train: {level: study, epochs: 2, feature_versions: 1, views: 3}}
+  - {name: fusion, init: single, freeze: backbone, train: {level: study, epochs: 2, batch_size: 8, feature_versions: 1, views: 3}}
 """
 
 
@@ -143,25 +145,62 @@ def options(data, cache: str) -> list[str]:
     return [f"studies={data / 'studies.parquet'}", f"cache.folder={data / cache}", "cache.size=32"]
 
 
-def test_a_run_of_two_stages_trains_the_second_on_cached_features(data, tmp_path):
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
     said: list[str] = []
-    folder = train(data / "two.yaml", options(data, "cache"), run=tmp_path / "run", say=said.append)
-    facts = {
-        name: part["features"] for name, part in json.loads((folder / "manifest.json").read_text())["stages"].items()
-    }
+    folder = train(
+        data / "two.yaml", options(data, "cache"), run=tmp_path_factory.mktemp("runs") / "run", say=said.append
+    )
+    return folder, said
+
+
+def noted(folder) -> dict:
+    stages = json.loads((folder / "manifest.json").read_text())["stages"]
+    return {name: facts["features"] for name, facts in stages.items()}
+
+
+def same_end(one, other) -> bool:
+    ends = [load_file(folder / "bundle" / "model.safetensors") for folder in (one, other)]
+    return all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+
+
+def test_a_run_of_two_stages_trains_the_second_on_cached_features(data, run):
+    folder, said = run
+    facts = noted(folder)
     assert not facts["single"]["used"]
     assert facts["fusion"]["used"]
-    assert {path.name for path in (data / "cache" / "features").iterdir()} == set(facts["fusion"]["keys"])
+    assert {path.name for path in (data / "cache" / "features").iterdir()} >= set(facts["fusion"]["keys"])
     assert sum(line.startswith("features") for line in said) == 1
     first, second = (load_file(folder / name / "checkpoints" / "best.safetensors") for name in facts)
     frozen = [key for key in first if key.startswith("model/backbone")]
     assert any(key.endswith("running_mean") for key in frozen)
     assert all(torch.equal(first[key], second[key]) for key in frozen)
     assert read_predictions(folder / "predictions_test.parquet").table.height > 0
-    again = train(data / "two.yaml", options(data, "cache"), run=tmp_path / "again", say=said.append)
-    assert json.loads((again / "manifest.json").read_text())["stages"]["fusion"]["features"]["seconds"] == 0
-    ends = [load_file(one / "bundle" / "model.safetensors") for one in (folder, again)]
-    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+
+
+def test_a_run_killed_within_its_second_stage_goes_on_bit_for_bit(data, run, tmp_path, monkeypatch):
+    """And finds the features computed: its first stage ends with the same weights, so the key is the same."""
+    step = StageLoop._step
+
+    def dying(self, order, at):
+        if (self.name, self.at.epoch, at) == ("fusion", 1, 1):
+            raise Killed
+        return step(self, order, at)
+
+    more = [*options(data, "cache"), "train.checkpoint_minutes=0"]
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(StageLoop, "_step", dying)
+        train(data / "two.yaml", more, run=tmp_path / "run")
+    assert noted(tmp_path / "run")["fusion"]["seconds"] == 0
+    train(None, run=tmp_path / "run", resume=True)
+    assert same_end(run[0], tmp_path / "run")
+    logs = [
+        pl.read_csv(folder / "log.csv").drop("seconds", "studies_per_second") for folder in (run[0], tmp_path / "run")
+    ]
+    assert logs[0].equals(logs[1])
+    shutil.rmtree(data / "cache" / "features")
+    train(None, run=tmp_path / "run", resume=True)
+    assert not (data / "cache" / "features").exists(), "for a stage that is finished no features are computed"
 
 
 @pytest.mark.long
