@@ -77,11 +77,15 @@ class SplitSpec:
 
 @dataclass(config=_STRICT)
 class ModelSpec:
-    """The three parts of a model."""
+    """The three parts of a model.
+
+    heads: one `shared` by all views, or two of them, `by_view`, for frontal and for lateral views.
+    """
 
     backbone: Choice = field(default_factory=lambda: Choice("resnet18"))
     fusion: Choice = field(default_factory=lambda: Choice("mean"))
     head: Choice = field(default_factory=lambda: Choice("linear"))
+    heads: Literal["shared", "by_view"] = "shared"
 
 
 @dataclass(config=_STRICT)
@@ -123,10 +127,6 @@ class TrainSpec:
 
 
 @dataclass(config=_STRICT)
-class Stage:
-    """One training of one model. What a stage does not say it takes from the stage it starts from, else the defaults.
-
-@dataclass(config=_STRICT)
 class PseudoSpec:
     """Pseudo labels for unknown entries of training studies.
 
@@ -137,22 +137,26 @@ class PseudoSpec:
     weight: float = 1.0
 
 
+@dataclass(config=_STRICT)
+class Stage:
+    """One training of one model. What a stage does not say it takes from the stage it starts from, else the defaults.
+
     init:   an earlier stage, or a bundle folder, whose weights are loaded first, key by key.
     freeze: parts that are not trained and stay in evaluation mode (backbone, fusion, head).
+    pseudo: a teacher's labels where a training study has none; null = none.
     """
 
     name: str = "main"
     init: str | None = None
-    pseudo: a teacher's labels where a training study has none; null = none.
     freeze: list[Literal["backbone", "fusion", "head"]] = field(default_factory=list)
     model: ModelSpec = field(default_factory=ModelSpec)
     loss: Choice = field(default_factory=lambda: Choice("bce"))
     augment: Choice = field(default_factory=lambda: Choice("standard"))
+    pseudo: PseudoSpec | None = None
     train: TrainSpec = field(default_factory=TrainSpec)
 
 
 @dataclass(config=_STRICT)
-    pseudo: PseudoSpec | None = None
 class Recipe:
     """A whole run. `findings` null means every finding of the table."""
 
@@ -331,11 +335,11 @@ def _fields_at(location: Sequence[Any]) -> list[str]:
     """The options that a place in a recipe takes."""
     places: dict[str, type] = {
         "cache": CacheSpec, "split": SplitSpec, "stages": Stage, "model": ModelSpec, "train": TrainSpec,
+        "pseudo": PseudoSpec,
     }  # fmt: skip
     words = [part for part in location if isinstance(part, str)]
     place = places.get(words[-1], Recipe) if words else Recipe
     known = list(place.__dataclass_fields__)  # type: ignore[attr-defined]
-        "pseudo": PseudoSpec,
     if place is Recipe:
         known = [name for name in known if name != "stages"] + [*_OF_A_STAGE, "stages"]
     return known

@@ -66,7 +66,7 @@ class Studies:
 
     images: a cache (hilum.data.cache); images it does not hold (unreadable ones) are left out, and a study without any
         readable image is left out with them and listed in `without_images`.
-    rows, image_ids: of every image that is held, sample by sample: its row in `images`, its id.
+    rows, image_ids, view: of every image that is held, sample by sample: its row in `images`, its id, its view's code.
     views: most views of a study in a batch; in training drawn at random, else the first in the order PA, AP, LATERAL,
         unknown, then image id. `crowded` counts the studies that have more.
     level: study, or image: then every image is a sample of its own with its study's labels.
@@ -110,7 +110,7 @@ class Studies:
         self.crowded = int((self._length > views).sum())
         self.rows = grouped["__row"].explode().to_numpy()
         self.image_ids: list[str] = grouped["image_id"].explode().to_list()
-        self._view = grouped["__code"].explode().to_numpy().astype(np.int8)
+        self.view = grouped["__code"].explode().to_numpy().astype(np.int8)
         self.demographics = _demographics(readable, key)
         self.features: Features | None = None
 
@@ -139,7 +139,7 @@ class Studies:
         view = np.zeros((len(indices), width), dtype=np.int8)
         for i, places in enumerate(chosen):
             present[i, : len(places)] = True
-            view[i, : len(places)] = self._view[places]
+            view[i, : len(places)] = self.view[places]
         places = np.concatenate(chosen)
         images, features = None, None
         if self.features is None:

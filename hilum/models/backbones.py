@@ -2,6 +2,7 @@
 
 import difflib
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
@@ -35,19 +36,37 @@ class BackboneFacts:
 
 
 class Backbone(nn.Module):
-    """images (N, 1, H, W) float in [0, 1] -> feature map (N, C, h, w)."""
+    """images (N, 1, H, W) float in [0, 1] -> feature map (N, C, h, w), whatever their view (N,).
+
+    options: what timm was given besides the name.
+    """
 
     mean: Tensor
     std: Tensor
+    routes = False  # by view: another view changes nothing here
 
-    def __init__(self, network: nn.Module, facts: BackboneFacts):
+    def __init__(self, network: nn.Module, facts: BackboneFacts, options: Mapping[str, Any]):
         super().__init__()
         # channels last: the layout that convolutions are fastest in, on processors and on tensor cores
         self.network, self.facts = network.to(memory_format=torch.channels_last), facts  # type: ignore[call-overload]
+        self.options = dict(options)
         self.register_buffer("mean", torch.tensor(facts.mean), persistent=False)
         self.register_buffer("std", torch.tensor(facts.std), persistent=False)
 
-    def forward(self, images: Tensor) -> Tensor:
+    @property
+    def channels(self) -> int:
+        return self.facts.channels
+
+    @property
+    def licence(self) -> str | None:
+        return self.facts.licence
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What `rebuild_backbone` needs, as plain values for JSON."""
+        return {"name": self.facts.name, "options": self.options, "facts": self.facts.as_dict()}
+
+    def forward(self, images: Tensor, view: Tensor | None = None) -> Tensor:
         features: Tensor = self.network.forward_features((images - self.mean) / self.std)  # type: ignore[operator]
         if features.ndim == 3:  # a transformer's tokens, class and register tokens first
             features = features[:, getattr(self.network, "num_prefix_tokens", 0) :]
@@ -88,7 +107,27 @@ def build_backbone(name: str, image_size: int, *, pretrained: bool | None = None
         warnings.warn(
             f"the weights of {facts.name} are licensed {facts.licence}: non-commercial use only", stacklevel=2
         )
-    return Backbone(network, facts)
+    return Backbone(network, facts, options)
+
+
+_FROM_ELSEWHERE = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
+
+
+def rebuild_backbone(architecture: Mapping[str, Any], image_size: int) -> Backbone:
+    """The backbone that a bundle describes, with random weights. Raises InputError where it asks for weights from elsewhere."""
+    name, options = architecture["name"], architecture["options"]
+    if ":" in name or not timm.is_model(name):
+        raise InputError(f"the bundle names the backbone {name!r}, which is no timm architecture", do="do not use it")
+    if strange := [option for option in _FROM_ELSEWHERE if option in options]:
+        raise InputError(f"the bundle gives its backbone the option {strange[0]!r}", do="do not use it")
+    backbone = build_backbone(name, image_size, pretrained=False, **options)
+    told = BackboneFacts(
+        **architecture["facts"]
+    )  # normalisation belongs to the weights, whatever this timm version says
+    backbone.facts = told
+    backbone.mean.fill_(told.mean)
+    backbone.std.fill_(told.std)
+    return backbone
 
 
 def check_backbone(name: str) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from hilum.builders import check_options, choose, listed
-from hilum.errors import InputError
-from hilum.models.backbones import Backbone, build_backbone
+from hilum.models.backbones import Backbone, build_backbone, check_backbone, rebuild_backbone
+from hilum.models.by_view import ByView, build_by_view, check_by_view, rebuild_by_view
 from hilum.models.fusions import FUSIONS, Fusion
+from hilum.models.fusions.apart import Apart, HeadPair
 from hilum.models.heads import HEADS
 from hilum.recipe import ModelSpec
 
@@ -18,7 +19,7 @@ PARTS = ("backbone", "fusion", "head")
 class Classifier(nn.Module):
     """Finds F findings in studies of V views. Two graphs, so that each can be exported and cached apart.
 
-    encode(images (N, 1, H, W) float in [0, 1]) -> features (N, C, h, w)      one image at a time, present ones only
+    encode(images (N, 1, H, W) float in [0, 1], view (N,)) -> features (N, C, h, w)   one image at a time, present ones only
     read(features (B, V, C, h, w), present, view, demographics) -> logits (B, F)
 
     A study's logits never depend on its batch mates, on absent views or on the order of rows.
@@ -26,7 +27,7 @@ class Classifier(nn.Module):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Backbone | ByView,
         fusion: Fusion,
         head: nn.Module,
         findings: Sequence[str],
@@ -36,9 +37,9 @@ class Classifier(nn.Module):
         self.backbone, self.fusion, self.head = backbone, fusion, head
         self.findings, self.architecture = tuple(findings), architecture
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Feature maps (N, C, h, w) of images (N, 1, H, W) float in [0, 1]."""
-        features: Tensor = self.backbone(images)
+    def encode(self, images: Tensor, view: Tensor | None = None) -> Tensor:
+        """Feature maps (N, C, h, w) of images (N, 1, H, W) float in [0, 1]; view int8 (N,), without it unknown throughout."""
+        features: Tensor = self.backbone(images, view)
         return features
 
     def read(self, features: Tensor, present: Tensor, view: Tensor, demographics: Tensor | None = None) -> Tensor:
@@ -48,7 +49,8 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor, present: Tensor, view: Tensor, demographics: Tensor | None = None) -> Tensor:
         """Logits (B, F) of a batch: images (B, V, 1, H, W) float in [0, 1], present bool (B, V), view int8 (B, V)."""
-        return self.read(unpack(self.encode(images[present]), present), present, view, demographics)
+        features = self.encode(images[present], view[present])
+        return self.read(unpack(features, present), present, view, demographics)
 
 
 def unpack(features: Tensor, present: Tensor) -> Tensor:
@@ -60,24 +62,20 @@ def unpack(features: Tensor, present: Tensor) -> Tensor:
 
 def build_classifier(spec: ModelSpec, findings: Sequence[str], image_size: int) -> Classifier:
     """The classifier that a recipe describes. Raises InputError for an unknown part or option."""
-    backbone_options = dict(spec.backbone.options)
-    backbone = build_backbone(spec.backbone.name, image_size, **backbone_options)
-    fusion_builder, head_builder = check_model(spec)
-    fusion = fusion_builder(backbone.facts.channels, len(findings), **spec.fusion.options)
-    head = head_builder(fusion.channels, len(findings), **spec.head.options)
-    backbone_options.pop("pretrained", None)
-    architecture = {
-        "backbone": {"name": backbone.facts.name, "options": backbone_options, "facts": backbone.facts.as_dict()},
-        "fusion": spec.fusion.page(),
-        "head": spec.head.page(),
-        "head_channels": fusion.channels,
-        "image_size": image_size,
-    }
-    return Classifier(backbone, fusion, head, findings, architecture)
+    check_model(spec)
+    name, options = spec.backbone.name, spec.backbone.options
+    if name == "by_view":
+        return _assembled(build_by_view(image_size, **options), spec, findings, image_size)
+    return _assembled(build_backbone(name, image_size, **options), spec, findings, image_size)
 
 
 def check_model(spec: ModelSpec) -> tuple[Any, Any]:
-    """The builders of fusion and head, their names and options checked; builds nothing."""
+    """The builders of fusion and head, the names and options of all three parts checked; builds nothing."""
+    if spec.backbone.name == "by_view":
+        check_options("backbone", "by_view", build_by_view, spec.backbone.options)
+        check_by_view(**spec.backbone.options)
+    else:
+        check_backbone(spec.backbone.name)
     fusion, head = choose("fusion", FUSIONS, spec.fusion.name), choose("head", HEADS, spec.head.name)
     check_options("fusion", spec.fusion.name, fusion, spec.fusion.options)
     check_options("head", spec.head.name, head, spec.head.options)
@@ -95,21 +93,28 @@ def rebuild_classifier(architecture: Mapping[str, Any], findings: Sequence[str])
     fusion, head = dict(architecture["fusion"]), dict(architecture["head"])
     listed("fusion", FUSIONS, fusion["name"])
     listed("head", HEADS, head["name"])
-    backbone = architecture["backbone"]
-    if ":" in backbone["name"]:
-        raise InputError(
-            f"the bundle names the backbone {backbone['name']!r}, which is no timm architecture", do="do not use it"
-        )
-    spec = ModelSpec(
-        backbone={"name": backbone["name"], **backbone["options"]},  # type: ignore[arg-type]
-        fusion=fusion,  # type: ignore[arg-type]
-        head=head,  # type: ignore[arg-type]
-    )
-    model = build_classifier(spec, findings, architecture["image_size"])
-    facts = model.backbone.facts
-    told = type(facts)(**backbone["facts"])  # normalisation belongs to the weights, whatever this timm version says
-    model.backbone.facts = told
-    model.backbone.mean.fill_(told.mean)
-    model.backbone.std.fill_(told.std)
+    told, image_size = architecture["backbone"], architecture["image_size"]
+    rebuild = rebuild_by_view if told["name"] == "by_view" else rebuild_backbone
+    spec = ModelSpec(fusion=fusion, head=head, heads=architecture.get("heads", "shared"))  # type: ignore[arg-type]
+    model = _assembled(rebuild(told, image_size), spec, findings, image_size)
     model.architecture = dict(architecture)
     return model
+
+
+def _assembled(backbone: Backbone | ByView, spec: ModelSpec, findings: Sequence[str], image_size: int) -> Classifier:
+    fusion: Fusion = choose("fusion", FUSIONS, spec.fusion.name)(
+        backbone.channels, len(findings), **spec.fusion.options
+    )
+    build_head, count = choose("head", HEADS, spec.head.name), 2 if spec.heads == "by_view" else 1
+    heads = [build_head(fusion.channels, len(findings), **spec.head.options) for _ in range(count)]
+    architecture = {
+        "backbone": backbone.architecture,
+        "fusion": spec.fusion.page(),
+        "head": spec.head.page(),
+        "heads": spec.heads,
+        "head_channels": fusion.channels,
+        "image_size": image_size,
+    }
+    if spec.heads == "by_view":
+        return Classifier(backbone, Apart(fusion), HeadPair(*heads), findings, architecture)
+    return Classifier(backbone, fusion, heads[0], findings, architecture)

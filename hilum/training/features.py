@@ -1,7 +1,7 @@
 """Features of a frozen backbone, computed once for a stage: whether to, of which versions, and the computing.
 
-What a map is depends on the backbone's weights, the pixel spec, the precision and the image alone; of an augmented one
-also on the augmentation, the seed, the version's number and the sample (a study with its images) that it is drawn for.
+What a map is depends on the backbone's weights, the pixel spec, the precision and the image alone (where views have
+backbones of their own, on its view too); of an augmented one also on the augmentation, the seed, the version's number and the sample (a study with its images) that it is drawn for.
 Neither batches nor interruptions matter: samples are walked in one order, and shards hold whole batches of them.
 """
 
@@ -103,7 +103,7 @@ class StageFeatures:
             "precision": str(fabric.strategy.precision.precision),
             "shape": list(shape),
         }
-        plain = [[digest(*pair) for pair in zip(one.image_ids, one.source.marks(one.rows))] for one in (train, valid)]
+        plain = [_of_images(one, by_view=model.backbone.routes) for one in (train, valid)]
         self.versions = [self._version(0, facts, [train, valid], plain)]
         for number in range(1, 1 + augmented_versions(stage)):
             drawn = {"augment": _augment_page(stage), "seed": self.seed, "version": number}
@@ -159,7 +159,8 @@ class StageFeatures:
             try:
                 for batch in progress(batches, total=len(batches), label=label, unit="batches"):
                     pixels = torch.cat([self._pixels(version.number, part) for part in batch])
-                    shelf.add([line for part in batch for line in version.lines(part)], to_half(self._encode(pixels)))
+                    maps = to_half(self._encode(pixels, _views(batch).to(self.fabric.device)))
+                    shelf.add([line for part in batch for line in version.lines(part)], maps)
             except KeyboardInterrupt:
                 shelf.close()  # what is computed is kept
                 raise
@@ -179,9 +180,9 @@ class StageFeatures:
         return self.augment(images, generator)[0, np.isin(places, wanted)]
 
     @torch.inference_mode()
-    def _encode(self, pixels: Tensor) -> Tensor:
+    def _encode(self, pixels: Tensor, view: Tensor | None = None) -> Tensor:
         with self.fabric.autocast():
-            return self.model.encode(pixels)
+            return self.model.encode(pixels, view)
 
 
 def augmented_versions(stage: Stage) -> int:
@@ -220,6 +221,19 @@ def _augment_page(stage: Stage) -> dict[str, Any]:
     """The augmentation with every option said, so that another default is another key."""
     builder = choose("augment", AUGMENTS, stage.augment.name)
     return {"name": stage.augment.name, **(getattr(builder, "__kwdefaults__", None) or {}), **stage.augment.options}
+
+
+def _of_images(studies: Studies, *, by_view: bool) -> list[str]:
+    """The identity of each image, by place: its id, its content, and its view where the backbone goes by it."""
+    marks = studies.source.marks(studies.rows)
+    if not by_view:
+        return [digest(*pair) for pair in zip(studies.image_ids, marks)]
+    return [digest(*each) for each in zip(studies.image_ids, marks, map(str, studies.view.tolist()))]
+
+
+def _views(batch: list[Part]) -> Tensor:
+    """int8 (n,): the views of the images of a batch."""
+    return torch.from_numpy(np.concatenate([part.studies.view[part.places] for part in batch]))
 
 
 def _of_samples(studies: Studies, plain: list[str]) -> list[str]:

@@ -44,7 +44,7 @@ def save_bundle(
         known={name: int(value) for name, value in zip(material.findings, known)},
         sources=sorted(set(material.table["source"].to_list())),
         views=stage.train.views,
-        licence=model.backbone.facts.licence,
+        licence=model.backbone.licence,
         note=material.note,
         operating_points=[
             OperatingPoint(name, float(value), "max F1", "validation")

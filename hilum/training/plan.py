@@ -7,7 +7,6 @@ from hilum.batches.augment import AUGMENTS
 from hilum.builders import check_options, choose
 from hilum.errors import InputError, nearest
 from hilum.inference.engines import pick_device
-from hilum.models.backbones import check_backbone
 from hilum.models.classifier import check_model
 from hilum.recipe import Recipe, Stage
 from hilum.training.losses import LOSSES
@@ -37,7 +36,6 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def _check_stage(stage: Stage, earlier: list[str]) -> None:
-    check_backbone(stage.model.backbone.name)
     check_model(stage.model)
     check_options("loss", stage.loss.name, choose("loss", LOSSES, stage.loss.name), stage.loss.options)
     check_options("augment", stage.augment.name, choose("augment", AUGMENTS, stage.augment.name), stage.augment.options)
@@ -58,6 +56,8 @@ def _check_stage(stage: Stage, earlier: list[str]) -> None:
             f"stage {stage.name}: train.feature_cache is on, but the backbone is trained",
             do="write `freeze: backbone`, or leave feature_cache at auto",
         )
+    if (stage.train.feature_versions or 0) < 0:
+        raise InputError(f"train.feature_versions is {stage.train.feature_versions}", do="give at least 0")
     if stage.pseudo is not None:
         if not 0 <= stage.pseudo.weight < math.inf:
             raise InputError(f"pseudo.weight is {stage.pseudo.weight}", do="give 0 or more")
@@ -65,8 +65,6 @@ def _check_stage(stage: Stage, earlier: list[str]) -> None:
             raise InputError(
                 "there is no such table of pseudo labels", where=stage.pseudo.table, do="make it with `hilum pseudo`"
             )
-    if (stage.train.feature_versions or 0) < 0:
-        raise InputError(f"train.feature_versions is {stage.train.feature_versions}", do="give at least 0")
     if stage.train.lr <= 0:
         raise InputError(f"train.lr is {stage.train.lr}", do="give a number above 0")
     if stage.train.accumulate > stage.train.batch_size:

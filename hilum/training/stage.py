@@ -134,6 +134,8 @@ def _start_from(stage: Stage, model: Classifier, earlier: Mapping[str, Classifie
 def _same(part: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     if part == "backbone":  # the facts may differ (of which weights they are), the network may not
         return (one[part]["name"], one[part]["options"]) == (other[part]["name"], other[part]["options"])
+    if one.get("heads", "shared") != other.get("heads", "shared"):
+        return False  # one head or two: other parts under the same words
     if part == "head" and head_channels(one) != head_channels(other):
         return False  # alike in words, but their fusions hand them other tokens
     return bool(one[part] == other[part])
