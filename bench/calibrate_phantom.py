@@ -119,7 +119,7 @@ def tell(one: dict[str, Any], world: World, wanted: dict[str, float]) -> None:
         within += low <= ap <= high
         aim = f"{wanted[name]:.2f}" if name in wanted else " -- "
         print(
-            f"{name:28} {world.tiers[name]:7} contrast {one['contrast'].get(name, 1.0):.2f}  AP {ap:.3f}  wanted {aim}"
+            f"{name:28} {world.tiers[name]:7} contrast {one['contrast'].get(name, world.contrast.get(name, 1.0)):.2f}  AP {ap:.3f}  wanted {aim}"
         )
     for tier in RANGES:
         print(f"{tier:7} mean AP {np.mean([ap for name, ap in one['ap'].items() if world.tiers[name] == tier]):.3f}")

@@ -3,7 +3,7 @@
     hilum import phantom --benchmark phantom-26-small -o small
     python bench/phantom_small.py small small/runs        # trainings that are there already are not repeated
 
-The learning curve trains on the first 25, 50 and 75 % of the training patients with as many steps as on all of them. The
+The learning curve trains on the first 25 and 50 % of the training patients with as many steps as on all of them. The
 oracle (hilum.sources.phantom.oracle) is measured on the first --oracle test studies: it draws every finding anew.
 """
 
@@ -27,7 +27,7 @@ from hilum.tables import Predictions, read_predictions, read_studies, write_pred
 from hilum.training.run import train
 
 NAME = "phantom-26-small"
-SHARES = (0.25, 0.5, 0.75, 1.0)
+SHARES = (0.25, 0.5, 1.0)
 
 
 def trained(folder: Path, runs: Path, share: float) -> Path:

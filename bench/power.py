@@ -4,7 +4,7 @@
 
 The reference run's test studies stand for the population: every world draws as many patients from them, and both sides
 score them by the reference's logits plus noise of their own. The noise is as large as makes two sides agree as much as two
-trainings do (the correlation, among the negatives, of the trainings on 100 and on 75 % of the patients). Under no
+trainings do (the correlation, among the negatives, of the trainings on all and on half of the patients). Under no
 difference both sides have that noise; else the second has as much more as costs it .02 of tail mAP in the population.
 """
 
@@ -76,7 +76,7 @@ def main() -> None:
     tail = [name for name, tier in BENCHMARKS["phantom-26-small"].world.tiers.items() if tier == "tail"]
     truth = given.folder / "truth.parquet"
     labels, base = logits(given.runs / "share-100" / "predictions_test.parquet", truth, tail)
-    _, other = logits(given.runs / "share-75" / "predictions_test.parquet", truth, tail)
+    _, other = logits(given.runs / "share-50" / "predictions_test.parquet", truth, tail)
     noise = noise_of(base, other, labels)
     worse = costing(labels, base, noise)
     worlds, replicates = (30, 100) if given.quick else (400, 400)
