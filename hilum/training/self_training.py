@@ -1,0 +1,141 @@
+"""Self-training in rounds: a teacher on what is labelled, then students that learn from their teacher's labels, too.
+
+Noisy Student (Xie et al. 2020): the teacher reads plain images, each student is at least as large and learns under more
+noise, and is the next teacher. All rounds share one split, so no teacher sees a patient that a student is judged on.
+"""
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from hilum.atomic import ensure_folder
+from hilum.data.pseudo_table import PseudoLabels, lines_of, read_pseudo
+from hilum.errors import InputError
+from hilum.findings import finding_set
+from hilum.inference.calibrate import calibrate
+from hilum.inference.pseudo import pseudo
+from hilum.inference.pseudo_rules import Rules, check_rules
+from hilum.models.classifier import build_classifier
+from hilum.progress import Progress, silent
+from hilum.recipe import Choice, Recipe, load_recipe
+from hilum.tables import finding_names, write_studies
+from hilum.training.inputs import split_studies
+from hilum.training.plan import check_recipe
+from hilum.training.run import train
+
+Say = Callable[[str], None]
+Start = Literal["scratch", "continued"]
+_SOFT = Rules()
+
+
+def self_training(
+    recipe: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    folder: str | Path,
+    rounds: int = 2,
+    teacher: Sequence[str] = (),
+    student: Sequence[str] = (),
+    start: Start = "scratch",
+    weight: float = 1.0,
+    rules: Rules = _SOFT,
+    seed: int = 0,
+    progress: Progress = silent,
+    say: Say = lambda line: None,
+) -> Path:
+    """Train a teacher and `rounds` students; the last student's run folder is handed back.
+
+    recipe, overrides: of all rounds; teacher, student: overrides of the teacher alone, of every student alone.
+    folder: where FOLDER/{studies,labelled}.parquet, teacher/, pseudo-1.parquet, student-1/, pseudo-2.parquet ... appear.
+        What is there already is not done again, and an interrupted training is gone on with.
+    start:  a student begins from scratch (as the recipe says), or continued: with its teacher's weights.
+    weight: of pseudo labels in the loss; rules, seed: how they are chosen.
+    Raises InputError before anything slow begins where the recipes or rules cannot work, and where a student is smaller
+    than the teacher.
+    """
+    if rounds < 1:
+        raise InputError(f"{rounds} rounds train no student", do="ask for one or more")
+    if start not in ("scratch", "continued"):
+        raise InputError(f"start is {start!r}", do="say scratch or continued")
+    base, whole, labelled = Path(folder), Path(folder) / "studies.parquet", Path(folder) / "labelled.parquet"
+    plans = [load_recipe(recipe, [*overrides, *more]) for more in (teacher, student)]
+    for plan in plans:
+        check_recipe(plan)
+    check_rules(rules, _findings(plans[0]))
+    sizes = [parameters(plan) for plan in plans]
+    if sizes[1] < sizes[0]:
+        raise InputError(
+            f"the student has {sizes[1]:,} parameters, the teacher {sizes[0]:,}",
+            do="make the student at least as large",
+        )
+    say(
+        f"rounds    {rounds}, students {'continue from their teachers' if start == 'continued' else 'start from scratch'}"
+    )
+    say(
+        f"          parameters: teacher {sizes[0]:,}, student {sizes[1]:,}; students' changes: {shlex.join(student) or 'none'}"
+    )
+    if not whole.exists():
+        _write_tables(plans[0], whole, labelled)
+    cache = plans[0].cache.folder
+    shared = [*overrides, "split.column=split", "split.folds=null"]
+    run = _trained(recipe, [*shared, *teacher, f"studies={labelled}"], base / "teacher", say, progress)
+    for number in range(1, rounds + 1):
+        table, after = base / f"pseudo-{number}.parquet", base / f"student-{number}"
+        if table.exists():
+            made: PseudoLabels = read_pseudo(table)
+        else:
+            if not rules.match_prevalence:
+                calibrate(run / "bundle", whole, cache=cache, seed=seed, progress=progress)
+            made = pseudo(run / "bundle", whole, table, rules=rules, cache=cache, seed=seed, progress=progress)
+        say(f"\nround {number}: {made.table.height:,} studies labelled by {run}\n{lines_of(made)}\n")
+        more = [*shared, *student, f"studies={whole}", f"pseudo.table={table}", f"pseudo.weight={weight}"]
+        if start == "continued":
+            more.append(f"stages.{plans[1].stages[0].name}.init={run / 'bundle'}")
+        run = _trained(recipe, more, after, say, progress)
+    return run
+
+
+def parameters(recipe: Recipe) -> int:
+    """The parameters of a recipe's last model, built with random weights."""
+    spec = recipe.stages[-1].model
+    options: dict[str, Any] = dict(spec.backbone.options)
+    if "by_view" not in spec.backbone.name:
+        options["pretrained"] = False
+    model = build_classifier(
+        replace(spec, backbone=Choice(spec.backbone.name, options)), _findings(recipe), recipe.cache.size
+    )
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _findings(recipe: Recipe) -> list[str]:
+    if recipe.findings:
+        return list(finding_set(recipe.findings))
+    return finding_names(split_studies(recipe).table)
+
+
+def _write_tables(recipe: Recipe, whole: Path, labelled: Path) -> None:
+    """The recipe's studies with their split, and the same without training studies that have no label at all."""
+    studies = split_studies(recipe)
+    table = studies.table
+    findings = finding_names(table)
+    known = pl.any_horizontal(pl.col(findings).is_in([0, 1])).any().over("study_id")
+    part = table.filter((pl.col("split") != "train") | known)
+    if not (part["split"] == "train").any():
+        raise InputError("no training study has a label, so there is no teacher", where=recipe.studies[0])
+    ensure_folder(whole.parent)
+    write_studies(part, labelled, label_level=studies.level, note=studies.note)
+    write_studies(table, whole, label_level=studies.level, note=studies.note)  # last: both are there where this is
+
+
+def _trained(recipe: str | Path, overrides: Sequence[str], run: Path, say: Say, progress: Progress) -> Path:
+    """The run, trained now, gone on with, or found whole."""
+    if (run / "report" / "metrics.json").is_file():
+        return run
+    resume = (run / "recipe.yaml").is_file()
+    return train(
+        None if resume else recipe, () if resume else overrides, run=run, resume=resume, say=say, progress=progress
+    )
