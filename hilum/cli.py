@@ -399,6 +399,56 @@ def _bound(name: str, words: list[str] | None) -> dict[str, float] | None:
     return bounds or None
 
 
+@app.command()
+def views(
+    studies: Annotated[Path, typer.Argument(help="A study table.")],
+    cache: Annotated[Path, typer.Option(help="A cache folder to use and keep.")] = Path("cache"),
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The classifier's folder; with --fill the new study table.")
+    ] = None,
+    fill: Annotated[Path | None, typer.Option(help="Fill in unknown views with this classifier, train none.")] = None,
+    confidence: Annotated[float, typer.Option(help="With --fill: less sure views stay unknown.")] = 0.9,
+    steps: Annotated[int, typer.Option(help="Training steps of 32 images.")] = 600,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the training.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+) -> None:
+    """Train a classifier of views on images whose view is known; with --fill, tell the views that are not."""
+    from hilum.progress import shown
+
+    if fill is not None:
+        from hilum.inference.fill_views import fill_views
+
+        target = output or studies.with_name(f"{studies.stem}-filled.parquet")
+        done = fill_views(studies, fill, target, cache=cache, confidence=confidence, device=device, progress=shown)
+        told = ", ".join(f"{count:,} {view}" for view, count in done.filled.items())
+        print(f"{done.unknown:,} images of unknown view: {told or 'none'} filled in, {done.left:,} left unknown")
+        if done.confidence:
+            print(f"confidence of what was filled in: mean {done.confidence[0]:.3f}, least {done.confidence[1]:.3f}")
+        for view in done.unseen:
+            print(f"The classifier never saw {view}: it calls such images something else.")
+        print(f"Every guess: {target.with_name(f'{target.stem}-views.parquet')}")
+        _next("hilum", "check", target)
+        return
+    from hilum.evaluation.view_report import view_lines
+    from hilum.training.view_classifier import views as work
+
+    folder = output or Path("views")
+    print(
+        "\n".join(view_lines(work(studies, folder, cache=cache, steps=steps, seed=seed, device=device, progress=shown)))
+    )
+    _next(
+        "hilum",
+        "views",
+        studies,
+        "--cache",
+        cache,
+        "--fill",
+        folder,
+        "-o",
+        studies.with_name(f"{studies.stem}-filled.parquet"),
+    )
+
+
 def _options(words: list[str]) -> dict[str, Any]:
     """`--patient-column X` as {patient_column: X}; numbers become numbers, a bare flag becomes True."""
     options: dict[str, Any] = {}
