@@ -4,8 +4,9 @@
 
 Speed: ConvNeXt-S (random weights, frozen) with an ML-Decoder at 224 px, one thread. Both arms are whole runs of `hilum
 train` on the same studies, without augmentation, so that they do the same work: train, validate and save a checkpoint in
-every epoch. An epoch counts from one line of the log to the next, with all of this. Computing the cache is told apart,
-and what a stage of 20 epochs costs follows from both.
+every epoch. An epoch counts from one line of the log to the next, with all of this. The ratio is one of processor seconds,
+as the clock of a busy machine says little; both are told. Computing the cache is told apart, and what a stage of 20 epochs
+costs follows from both.
 
 mAP: the smallest ResNet of timm, trained in a first stage, then frozen; with augmentation, where the arms differ in more
 than rounding: one draws anew at every step, the other has 4 versions. Several seeds of the second stage, judged on test
@@ -162,15 +163,15 @@ def main() -> None:
         print(
             f"{row['what']:<66}{row.get('recomputed', '')!s:>24}{row.get('cached', '')!s:>40}{row.get('ratio', '')!s:>8}"
         )
-    print(f"{rows[0]['ratio']} times faster per epoch; the goal is {GOAL:g}.")
+    print(f"{rows[1]['ratio']} times faster per epoch; the goal is {GOAL:g}.")
     if quick:
         sys.exit()
     result = {
         "name": "feature_cache",
-        "ours": per_epoch["clock"]["cached"],
-        "peer": per_epoch["clock"]["recomputed"],
-        "unit": f"clock seconds per epoch of a stage on a frozen {fast['backbone']} at {fast['size']} px, one thread",
-        "ratio": rows[0]["ratio"],
+        "ours": per_epoch["CPU"]["cached"],
+        "peer": per_epoch["CPU"]["recomputed"],
+        "unit": f"CPU seconds per epoch of a stage on a frozen {fast['backbone']} at {fast['size']} px, one thread",
+        "ratio": rows[1]["ratio"],
         "goal": f">= {GOAL:g} times faster per epoch",
         "command": "python bench/feature_cache.py",
         "rows": rows,
