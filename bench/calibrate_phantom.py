@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from result import save
 
 from hilum.atomic import atomic_path
 from hilum.evaluation.evaluate import evaluate
@@ -137,6 +138,22 @@ def freeze(rounds: list[dict[str, Any]], world: World, wanted: dict[str, float])
     with atomic_path(place) as temporary:
         temporary.write_text(json.dumps(frozen, indent=1) + "\n")
     print(f"{len(contrast)} contrasts are written to {place}")
+    low_high = {name: RANGES[world.tiers[name]] for name in wanted}
+    within = sum(low <= rounds[-1]["ap"][name] <= high for name, (low, high) in low_high.items())
+    save(
+        {
+            "name": f"calibrate_phantom_{world.name}",
+            "ours": within,
+            "peer": len(wanted),
+            "unit": "findings within their tier's range in the last round, of all that were moved",
+            "ratio": round(within / len(wanted), 2),
+            "goal": f"AP on truth within {RANGES}",
+            "command": "python bench/calibrate_phantom.py WORK --freeze",
+            "frozen": contrast,
+            "wanted": wanted,
+            "rows": rounds,
+        }
+    )
 
 
 if __name__ == "__main__":
