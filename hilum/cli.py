@@ -3,13 +3,13 @@
 import os
 import shlex
 import sys
-from glob import glob
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from hilum import __version__
+from hilum.arguments import bound_of, files_of, options_of
 from hilum.errors import HilumError, InputError
 
 app = typer.Typer(
@@ -77,7 +77,7 @@ def import_(
     extra = context.args
     if root is not None and str(root).startswith("--"):  # a source without a root: the first option was taken for one
         root, extra = None, [str(root), *extra]
-    options = _options(extra)
+    options = options_of(extra)
     table, imported = import_studies(source, root, output, patients=patients, progress=shown, **options)
     for note in imported.notes:
         print(note)
@@ -264,7 +264,7 @@ def compare(
     from hilum.progress import shown
 
     comparison = work(
-        [_files(word) for word in predictions], studies, output=output, level=level, replicates=replicates, seed=seed, tiers=tiers,
+        [files_of(word) for word in predictions], studies, output=output, level=level, replicates=replicates, seed=seed, tiers=tiers,
         min_positives=min_positives, common=common, progress=shown,
     )  # fmt: skip
     print(lines_of(comparison))
@@ -371,7 +371,7 @@ def pseudo(
     from hilum.progress import shown
 
     rules = Rules(
-        hard=hard, match_prevalence=match_prevalence, low=_bound("low", low), high=_bound("high", high),
+        hard=hard, match_prevalence=match_prevalence, low=bound_of("low", low), high=bound_of("high", high),
         negatives=negatives, cases=tuple(word.strip() for word in cases.split(",") if word.strip()), weight=weight,
     )  # fmt: skip
     made = work(
@@ -383,20 +383,6 @@ def pseudo(
         print("\nThe teacher is taken to have learned from other patients, as you say.")
     print(f"\nPseudo labels of {made.table.height:,} studies: {output}")
     _next("hilum", "train", "RECIPE", f"studies={studies}", f"pseudo.table={output}")
-
-
-def _bound(name: str, words: list[str] | None) -> dict[str, float] | None:
-    """`0.6` and `Hernia=0.3` as numbers per finding, * for all that are not named."""
-    bounds: dict[str, float] = {}
-    for word in words or []:
-        finding, _, number = word.rpartition("=")
-        try:
-            bounds[finding or "*"] = float(number)
-        except ValueError as error:
-            raise InputError(
-                f"--{name} {word!r} is no number", do=f"write --{name} 0.1, or --{name} Hernia=0.1"
-            ) from error
-    return bounds or None
 
 
 @app.command()
@@ -449,25 +435,6 @@ def views(
     )
 
 
-def _options(words: list[str]) -> dict[str, Any]:
-    """`--patient-column X` as {patient_column: X}; numbers become numbers, a bare flag becomes True."""
-    options: dict[str, Any] = {}
-    position = 0
-    while position < len(words):
-        word = words[position]
-        if not word.startswith("--"):
-            raise InputError(f"{word!r} is one argument too many", do="see `hilum import --help`")
-        name, _, value = word[2:].partition("=")
-        if name in ("source", "root", "output", "patients", "progress"):
-            raise InputError(f"--{name} is no option of a source", do="see `hilum import --help`")
-        if not value and position + 1 < len(words) and not words[position + 1].startswith("--"):
-            position += 1
-            value = words[position]
-        options[name.replace("-", "_")] = int(value) if value.isdigit() else value or True
-        position += 1
-    return options
-
-
 def _recipe_for(table: Any) -> list[str]:
     """The recipe made for a table like this one, else the word RECIPE and, printed, where to choose it."""
     from hilum.findings import finding_set
@@ -479,18 +446,6 @@ def _recipe_for(table: Any) -> list[str]:
         return ["demo", "findings=null"]
     print("Choose a RECIPE from the list that `hilum recipes` prints, or write your own.")
     return ["RECIPE"]
-
-
-def _files(word: str) -> list[str]:
-    """The files that a word names: one, several with commas between, or those that a pattern with * finds."""
-    if Path(word).exists():
-        return [word]
-    found = [(part, sorted(glob(part)) if "*" in part else [part]) for part in word.split(",") if part]  # noqa: PTH207
-    if empty := [part for part, files in found if not files]:
-        raise InputError(
-            "no file fits this pattern", where=empty[0], do="check the folder's name, and quote the pattern"
-        )
-    return [file for _, files in found for file in files]
 
 
 def _unreadable(frame: Any, most: int = 5) -> None:
