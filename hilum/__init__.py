@@ -15,11 +15,13 @@ _WHERE = {
     "check": "hilum.data.check",
     "compare": "hilum.evaluation.compare",
     "evaluate": "hilum.evaluation.evaluate",
+    "fill_views": "hilum.inference.fill_views",
     "import_studies": "hilum.sources",
     "load": "hilum.inference.predict",
     "predict": "hilum.inference.predict",
     "pseudo": "hilum.inference.pseudo",
     "train": "hilum.training.run",
+    "views": "hilum.training.view_classifier",
 }
 
 __all__ = ["__version__", *_WHERE]

@@ -50,7 +50,7 @@ class ViewClassifier(nn.Module):
 
     def is_lateral(self, images: Tensor) -> Tensor:
         """bool (N,): whether LATERAL is likelier than all the frontal views together."""
-        chances = self(images).softmax(dim=1)
+        chances: Tensor = self(images).softmax(dim=1)
         return chances[:, self.views.index("LATERAL")] > 0.5
 
 

@@ -1,5 +1,7 @@
 """The model card: what a bundle is, from facts alone; no path and no id leaves by it."""
 
+from typing import Any
+
 from hilum.bundle import Bundle
 
 
@@ -17,7 +19,7 @@ Research software, not for clinical use.{f" {bundle.note}" if bundle.note else "
 
 - Findings: {len(bundle.findings)}, vocabulary {bundle.vocabulary}
 - Images: {bundle.pixels.size} x {bundle.pixels.size} px grey, fit `{bundle.pixels.fit}`, tone `{bundle.pixels.tone}`; up to {bundle.views} views of a study
-- Backbone `{parts["backbone"]["name"]}`, fusion `{parts["fusion"]["name"]}`, head `{parts["head"]["name"]}`
+- Backbone `{_named(parts["backbone"])}`, fusion `{parts["fusion"]["name"]}`, head `{parts["head"]["name"]}`
 - Trained on: {", ".join(bundle.sources)}; seed {seed}
 - On validation patients, at the chosen epoch: {values}. The epoch was chosen by these values: they are no test result.
 - Probabilities are the plain logistic of the logits until `hilum calibrate` puts maps into `operating_points.csv`. Thresholds in `operating_points.csv` were chosen on validation patients.
@@ -27,6 +29,14 @@ Research software, not for clinical use.{f" {bundle.note}" if bundle.note else "
 |---|---:|---:|---:|
 {rows}
 """
+
+
+def _named(backbone: dict[str, Any]) -> str:
+    """The network, or the two of a backbone by view."""
+    options = backbone["options"]
+    if backbone["name"] != "by_view":
+        return str(backbone["name"])
+    return f"{options['frontal']['name']} for frontal, {options['lateral']['name']} for lateral views"
 
 
 def _share(positives: int, known: int) -> str:

@@ -1,5 +1,6 @@
 """What a run works on: the study tables that its recipe names, united and split, and the recipe's paths made fit to travel."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hilum.batches.dataset import Studies
 from hilum.data.cache import Cache
 from hilum.data.splits import folds, hold_out
 from hilum.errors import InputError
-from hilum.recipe import Recipe, SplitSpec, Stage
+from hilum.recipe import Choice, ModelSpec, Recipe, SplitSpec, Stage
 from hilum.tables import Level, Uncertain, check_studies, read_studies, studies_metadata
 
 
@@ -87,6 +88,7 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
         replace(
             stage,
             init=str(Path(stage.init).resolve()) if stage.init and Path(stage.init).is_dir() else stage.init,
+            model=_with_classifier(stage.model, lambda folder: str(Path(folder).resolve())),
             pseudo=stage.pseudo and replace(stage.pseudo, table=str(Path(stage.pseudo.table).resolve())),
         )
         for stage in recipe.stages
@@ -102,6 +104,7 @@ def without_folders(recipe: Recipe) -> Recipe:
         replace(
             stage,
             init=stage.init and Path(stage.init).name,
+            model=_with_classifier(stage.model, lambda folder: Path(folder).name),
             pseudo=stage.pseudo and replace(stage.pseudo, table=Path(stage.pseudo.table).name),
         )
         for stage in recipe.stages
@@ -109,3 +112,12 @@ def without_folders(recipe: Recipe) -> Recipe:
     return replace(
         recipe, studies=studies, cache=replace(recipe.cache, folder=Path(recipe.cache.folder).name), stages=stages
     )
+
+
+def _with_classifier(model: ModelSpec, moved: Callable[[str], str]) -> ModelSpec:
+    """The model with the folder of its view classifier, if it names one, put elsewhere."""
+    options = model.backbone.options
+    if not options.get("view_classifier"):
+        return model
+    backbone = Choice(model.backbone.name, {**options, "view_classifier": moved(options["view_classifier"])})
+    return replace(model, backbone=backbone)

@@ -7,7 +7,10 @@ from hilum.batches.augment import AUGMENTS
 from hilum.builders import check_options, choose
 from hilum.errors import InputError, nearest
 from hilum.inference.engines import pick_device
+from hilum.inference.fill_views import check_pixels
 from hilum.models.classifier import check_model
+from hilum.models.view_classifier import read_view_facts
+from hilum.pixels.spec import PixelSpec
 from hilum.recipe import Recipe, Stage
 from hilum.training.losses import LOSSES
 from hilum.training.precision import choose_precision
@@ -22,6 +25,9 @@ def check_recipe(recipe: Recipe) -> None:
     for stage in recipe.stages:
         _check_stage(stage, earlier)
         earlier.append(stage.name)
+        if judge := stage.model.backbone.options.get("view_classifier"):
+            spec = PixelSpec(recipe.cache.size, recipe.cache.fit, recipe.cache.tone)
+            check_pixels(spec, read_view_facts(judge).pixels, where=recipe.cache.folder)
     for tracker in recipe.trackers:
         choose("tracker", TRACKERS, tracker)
     split = recipe.split

@@ -44,7 +44,8 @@ def train_stage(
     """
     train, valid = material.part("train", stage), material.part("valid", stage)
     loss = _loss(stage, train)
-    train, pseudo = lay_pseudo(stage, train, material, say=say)
+    begun = folder.stage_facts().get(stage.name, {}).get("pseudo")
+    train, pseudo = lay_pseudo(stage, train, material, before=begun, say=say)
     device = pick_device(stage.train.device)
     precision, why = choose_precision(stage.train.precision, device)
     nodes = int(os.environ.get("GROUP_WORLD_SIZE", "1"))  # set by torchrun
@@ -56,7 +57,8 @@ def train_stage(
     if stage.init:
         say(f"init      from {stage.init}: {_start_from(stage, model, earlier)}")
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    parts = f"{stage.model.backbone.name} + {stage.model.fusion.name} + {stage.model.head.name}"
+    heads = " by view" if stage.model.heads == "by_view" else ""
+    parts = f"{stage.model.backbone.name} + {stage.model.fusion.name} + {stage.model.head.name}{heads}"
     say(f"device    {device} in {precision}: {why}")
     say(f"model     {parts}: {parameters:,} parameters{', frozen: ' + ', '.join(stage.freeze) if stage.freeze else ''}")
     say(f"stage     {stage.name}: {len(train):,} {stage.train.level} samples of {len(set(train.patients)):,} patients")
