@@ -119,6 +119,8 @@ def _settler(studies: Path, cache: Path, overrides: Sequence[str]) -> Callable[[
     table = read_studies(studies)
     there = set(finding_names(table))
     said = {override.split("=")[0] for override in overrides}
+    if misplaced := sorted(said & {"studies", "cache.folder"}):
+        raise InputError(f"{misplaced[0]} is said twice", do="give it with --studies or --cache")
 
     def settle(recipe: Recipe) -> Recipe:
         lacking = recipe.findings is not None and not there.issuperset(finding_set(recipe.findings))
