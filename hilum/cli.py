@@ -382,7 +382,10 @@ def pseudo(
     if not made.seen:
         print("\nThe teacher is taken to have learned from other patients, as you say.")
     print(f"\nPseudo labels of {made.table.height:,} studies: {output}")
-    _next("hilum", "train", "RECIPE", f"studies={studies}", f"pseudo.table={output}")
+    same = (
+        ["split.column=split"] if made.rule["rows"] == "train" else []
+    )  # another split would meet the teacher's patients
+    _next("hilum", "train", "RECIPE", f"studies={studies}", *same, f"pseudo.table={output}")
 
 
 @app.command()

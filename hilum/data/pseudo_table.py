@@ -52,6 +52,8 @@ def check_pseudo(pseudo: PseudoLabels, where: str | Path = "pseudo labels") -> P
             raise InputError(f"column {name!r} {found}", where=where, do=f"store it as {dtype}")
         if table[name].null_count():
             raise InputError(f"column {name!r} has empty entries", where=where, do="fill them")
+    if table.is_empty():
+        raise InputError("the table has no rows", where=where, do="make it with `hilum pseudo`")
     if table["study_id"].n_unique() < table.height:
         twice = table["study_id"].filter(table["study_id"].is_duplicated())[0]
         raise InputError(f"study {twice!r} has several rows", where=where, do="keep one")

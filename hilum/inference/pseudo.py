@@ -60,8 +60,8 @@ def pseudo(
             do="run `hilum calibrate` on it first, or match prevalences (--match-prevalence)",
         )
     table = read_studies(studies)
-    seen = seen_by(model.bundle, teacher_studies)
-    if "split" in table.columns:
+    seen, split = seen_by(model.bundle, teacher_studies), "split" in table.columns
+    if split:
         check_apart(seen, table, studies)
         table = table.filter(pl.col("split") == "train")
         if table.is_empty():
@@ -69,6 +69,7 @@ def pseudo(
                 "no row of the table is in train", where=studies, do="pseudo labels are for training studies"
             )
     made = _labelled(model, table, rules, cache, batch_size, seed, progress)
+    made.rule["rows"] = "train" if split else "all"
     made.seen, made.note = seen, studies_metadata(studies).get("note") or model.bundle.note
     if made.table.is_empty():
         raise InputError("no entry gets a pseudo label", where=studies, do=_why_none(made))

@@ -1,6 +1,8 @@
 """Pseudo labels laid upon a stage's training studies: where nobody labelled, and nowhere else."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,17 +16,26 @@ from hilum.training.inputs import Material
 
 
 def lay_pseudo(
-    stage: Stage, train: Studies, material: Material, *, say: Callable[[str], None] = lambda line: None
+    stage: Stage,
+    train: Studies,
+    material: Material,
+    *,
+    before: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Studies, dict[str, Any] | None]:
     """The training studies with the stage's pseudo labels, and the facts for the manifest; as they came where it has none.
 
-    Raises InputError where the teacher saw patients that this run validates or tests on, or where that is not known, and
+    before: the facts of this stage when it began, where it is resumed.
+    Raises InputError where the table is another one than then, where the teacher saw patients that this run validates or tests on, or where that is not known, and
     where the table has nothing to say on these studies or findings.
     """
     if stage.pseudo is None:
         return train, None
     path, weight = stage.pseudo.table, stage.pseudo.weight
-    pseudo = read_pseudo(path)
+    pseudo, content = read_pseudo(path), hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    if before is not None and before["content"] != content:
+        advice = "put that one back, or start a new run"
+        raise InputError("these are not the pseudo labels that the run began with", where=path, do=advice)
     if pseudo.seen is None:
         raise InputError(
             "these pseudo labels do not say which patients their teacher saw",
@@ -44,6 +55,7 @@ def lay_pseudo(
     start = f"goes on from {stage.init}" if stage.init else "starts from scratch"
     facts = {
         "table": path,
+        "content": content,
         "teacher": pseudo.teacher,
         "weight": weight,
         "samples": int(new.any(axis=1).sum()),

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import polars as pl
 
@@ -102,12 +102,8 @@ def self_training(
 def parameters(recipe: Recipe) -> int:
     """The parameters of a recipe's last model, built with random weights."""
     spec = recipe.stages[-1].model
-    options: dict[str, Any] = dict(spec.backbone.options)
-    if "by_view" not in spec.backbone.name:
-        options["pretrained"] = False
-    model = build_classifier(
-        replace(spec, backbone=Choice(spec.backbone.name, options)), _findings(recipe), recipe.cache.size
-    )
+    backbone = Choice(spec.backbone.name, {**spec.backbone.options, "pretrained": False})
+    model = build_classifier(replace(spec, backbone=backbone), _findings(recipe), recipe.cache.size)
     return sum(parameter.numel() for parameter in model.parameters())
 
 

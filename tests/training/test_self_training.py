@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from hilum.batches.dataset import Studies
+from hilum.data.cache import build_cache
 from hilum.data.pseudo_table import PseudoLabels, read_pseudo, write_pseudo
 from hilum.data.seen import Seen
 from hilum.errors import InputError
 from hilum.inference.pseudo_rules import Rules
 from hilum.recipe import parse_recipe
 from hilum.tables import labels_of, read_studies, write_studies
+from hilum.training.inputs import Material
 from hilum.training.losses import LOSSES, build_loss, known_weight
 from hilum.training.plan import check_recipe
-from hilum.training.pseudo import entries_of
+from hilum.training.pseudo import entries_of, lay_pseudo
 from hilum.training.run import train
 from hilum.training.self_training import self_training
 from tests.small import FINDINGS, small_studies, write_small_studies
@@ -127,6 +129,7 @@ def test_a_run_on_pseudo_labels(data, tmp_path):
     facts = [json.loads((run / "bundle" / "bundle.json").read_text()) for run in (plain, taught)]
     assert facts[0]["positives"] == facts[1]["positives"]
     assert facts[0]["known"] == facts[1]["known"]
+    assert read_studies(taught / "studies.parquet").equals(read_studies(plain / "studies.parquet"))
     manifest = json.loads((taught / "manifest.json").read_text())["stages"]["main"]["pseudo"]
     train_ids = set(read_studies(data / "partly.parquet").filter(pl.col("split") == "train")["study_id"])
     assert manifest["samples"] <= len(train_ids)
@@ -134,7 +137,19 @@ def test_a_run_on_pseudo_labels(data, tmp_path):
     labels = labels_of(studies, FINDINGS).values
     assert manifest["entries"] == int(np.isnan(labels).sum())
     assert manifest["start"] == "starts from scratch"
+    with pytest.raises(InputError, match="not the pseudo labels that the run began with"):
+        lay_again(data, manifest | {"content": "another"})
+    assert lay_again(data, manifest) == manifest
     assert any("other patients" in line for line in said)
+
+
+def lay_again(data, before):
+    """The facts of the pseudo labels of a run that is resumed."""
+    table = read_studies(data / "partly.parquet")
+    images = build_cache(table, data / "cache", size=32)
+    material = Material(table=table, images=images, findings=list(FINDINGS), uncertain="ignore", note=None)
+    stage = parse_recipe({}, [f"pseudo.table={data / 'pseudo.parquet'}"]).stages[0]
+    return lay_pseudo(stage, material.part("train", stage), material, before=before)[1]
 
 
 def test_the_second_stage_takes_them_from_cached_features_too(data, tmp_path):
