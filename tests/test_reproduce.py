@@ -29,7 +29,9 @@ def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     studies, said = write_small_studies(folder, patients=100), []
     options = {"small": True, "runs": folder / "runs", "replicates": 40, "seeds": 2, "first_seeds": 1}
-    made = reproduce("chexfusion", studies, QUICK, **options, say=said.append)
+    with pytest.MonkeyPatch.context() as patch:  # the curves of each of 13 runs would take half of the time
+        patch.setattr("hilum.training.run_folder.draw_curves", lambda rows, path: None)
+        made = reproduce("chexfusion", studies, QUICK, **options, say=said.append)
     return made, said, studies, options
 
 
