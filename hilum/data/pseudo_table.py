@@ -87,7 +87,7 @@ def read_pseudo(path: str | Path) -> PseudoLabels:
 
 def lines_of(pseudo: PseudoLabels) -> str:
     """The counts as lines for a terminal: each case, then each finding over all cases."""
-    lines = [f"{'case':<28}{'unknown':>10}{'labelled':>10}{'positive':>10}{'between':>10}{'dropped':>10}"]
+    lines = [f"{'case':<28}{'entries':>10}{'labelled':>10}{'positive':>10}{'between':>10}{'dropped':>10}"]
     kinds = ("entries", "labelled", "positives", "between", "dropped")
     for case, findings in pseudo.counts.items():
         sums = [sum(one[kind] for one in findings.values()) for kind in kinds]
