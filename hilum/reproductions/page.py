@@ -1,7 +1,7 @@
 """The judged tables as text and as Markdown: ours beside theirs, row by row, and what of it is more than noise."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 Cells = list[str]
@@ -16,23 +16,25 @@ HEADINGS = {
 
 def as_text(reproduction: Mapping[str, Any]) -> str:
     """For a terminal."""
-    return _page(reproduction, lambda words: f"\n{words}\n{'-' * len(words)}", _columns)
+    return _page(reproduction, lambda words: f"\n{words}\n{'-' * len(words)}", _columns, "")
 
 
 def as_markdown(reproduction: Mapping[str, Any]) -> str:
     """For a file."""
-    return "# " + _page(reproduction, lambda words: f"\n## {words}\n", _pipes)
+    return "# " + _page(reproduction, lambda words: f"\n## {words}\n", _pipes, "- ")
 
 
 def _page(
-    reproduction: Mapping[str, Any], heading: Callable[[str], str], table: Callable[[Sequence[Cells]], str]
+    reproduction: Mapping[str, Any], heading: Callable[[str], str], table: Callable[[Sequence[Cells]], str], item: str
 ) -> str:
-    lines = [f"{reproduction['title']}: ours beside theirs", ""]
-    lines += [
-        f"Theirs: {reproduction['source']}; judged on {reproduction['judged']}.",
-        f"Ours: {reproduction['ours']}.",
-    ]
-    lines += reproduction["remarks"]
+    """The page: how a heading and a table are written, and what a line of a list begins with."""
+
+    def listed(sentences: Iterable[str]) -> list[str]:
+        return ["", *(item + sentence for sentence in sentences)]
+
+    lines = [f"{reproduction['title']}: ours beside theirs"]
+    theirs = f"Theirs: {reproduction['source']}; judged on {reproduction['judged']}."
+    lines += listed([theirs, f"Ours: {reproduction['ours']}.", *reproduction["remarks"]])
     for judged in reproduction["tables"]:
         for panel in judged["panels"]:
             lines.append(heading(f"{judged['title']}: {panel['name']}"))
@@ -44,16 +46,12 @@ def _page(
                 count = panel["findings"].get(column, panel["findings"]["all"])
                 if count:
                     lines += ["", table(_block(panel, column, f"{words} ({count})"))]
-            lines += ["", *_said(panel)]
-        told = [judged["about_runs"], *(f"Doubt: {doubt}" for doubt in judged["doubts"])]
-        if judged["left_out"]["rows"]:
-            told.append(f"{judged['left_out']['rows']:,} rows that not every prediction holds are left out.")
-        lines += ["", *told]
-    lines += [
-        "",
-        *reproduction["skipped"],
-        *dict.fromkeys(note for one in reproduction["tables"] for note in one["note"]),
-    ]
+            lines += listed(_said(panel))
+        left = judged["left_out"]["rows"]
+        missing = [f"{left:,} rows that not every prediction holds are left out."] if left else []
+        lines += listed([judged["about_runs"], *(f"Doubt: {doubt}" for doubt in judged["doubts"]), *missing])
+    notes = dict.fromkeys(note for judged in reproduction["tables"] for note in judged["note"])
+    lines += listed([*reproduction["skipped"], *notes])
     return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
 
 
