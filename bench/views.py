@@ -32,7 +32,7 @@ from hilum.sources.phantom.patients import first_studies
 from hilum.sources.phantom.worlds import WORLDS
 from hilum.training.view_classifier import best_temperature, tempered, train_view_classifier, views
 
-STUDIES, SEED, FOLDS, STEPS = 800, 5, 3, 300
+STUDIES, SEED, FOLDS, STEPS = 800, 5, 3, 200
 
 
 def on_phantom(folder: Path, studies: int, steps: int) -> dict[str, Any]:

@@ -38,4 +38,4 @@ def wilson(share: float, size: float) -> tuple[float, float]:
     square = _Z**2 / size
     middle = (share + square / 2) / (1 + square)
     half = _Z / (1 + square) * math.sqrt(share * (1 - share) / size + square / (4 * size))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))  # rounding never parts them
