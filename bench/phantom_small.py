@@ -56,7 +56,10 @@ def oracle(reference: Path, runs: Path, studies: int) -> Path:
         benchmark = BENCHMARKS[NAME]
         first = cohort(benchmark)["test"][:studies]
         chunks = [first[k : k + 50] for k in range(0, len(first), 50)]
-        drawn = [oracle_scores(chunk, benchmark.world, benchmark.size) for chunk in shown(chunks, label="oracle")]
+        drawn = [
+            oracle_scores(chunk, benchmark.world, benchmark.size)
+            for chunk in shown(chunks, total=len(chunks), label="oracle")
+        ]
         score = 1 / (1 + np.exp(-np.concatenate(drawn) / 4))
         columns = {name: score[:, k].astype(np.float32) for k, name in enumerate(benchmark.world.findings)}
         known = read_predictions(reference)

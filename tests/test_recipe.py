@@ -77,7 +77,7 @@ def test_likely_mistakes_when_read(page, overrides, said):
     [
         (["loss={name: asymmetric, gama_neg: 2}"], "id you mean 'gamma_neg'"),
         (["loss.name=asymetric"], "id you mean 'asymmetric'"),
-        (["loss={name: asymmetric, gamma_neg: high}"], "Give a float"),
+        (["loss={name: asymmetric, gamma_neg: high}"], "Give a number"),
         (["model.backbone.name=resnet81"], "resnet18"),
         (["model.head={name: ml_decoder, grups: 4}"], "id you mean 'groups'"),
         (["augment={name: standard, rotat: 3}"], "id you mean 'rotate'"),
