@@ -1,4 +1,6 @@
-"""Backbones by view in training: cached features know the view that they were made for."""
+"""Backbones by view in training: cached features know their view, and a run leaves a bundle that stands by itself."""
+
+import shutil
 
 import numpy as np
 import polars as pl
@@ -6,11 +8,15 @@ import torch
 from lightning_fabric import Fabric
 
 from hilum.batches.dataset import Studies
+from hilum.inference.predict import load
 from hilum.models.classifier import build_classifier
+from hilum.models.view_classifier import ViewFacts, build_view_classifier, write_view_classifier
 from hilum.pixels.spec import PixelSpec
 from hilum.recipe import Choice, ModelSpec, Stage, TrainSpec
+from hilum.tables import read_predictions, read_studies
 from hilum.training.features import StageFeatures
-from tests.small import FINDINGS, small_studies
+from hilum.training.run import train
+from tests.small import FINDINGS, small_studies, write_small_studies
 
 SPEC = PixelSpec(64)
 BY_VIEW = {"name": "by_view", "frontal": "test_resnet"}
@@ -44,3 +50,33 @@ def test_another_view_of_the_same_pixels_is_computed_anew_only_where_it_matters(
     for name, backbone, anew in (("by_view", BY_VIEW, changed), ("plain", {"name": "test_resnet"}, 0)):
         features_of(tmp_path / name, table, images, backbone)[1].compute()
         assert features_of(tmp_path / name, turned, images, backbone)[1].compute() == anew, name
+
+
+def test_a_run_leaves_a_bundle_that_stands_by_itself(tmp_path):
+    studies = write_small_studies(tmp_path, patients=16)
+    judge = build_view_classifier(["PA", "AP", "LATERAL"])
+    write_view_classifier(judge, ViewFacts(judge.architecture, SPEC, {}, ["test"]), tmp_path / "views")
+    page = tmp_path / "recipe.yaml"
+    page.write_text(
+        f"studies: {studies}\n"
+        f"cache: {{folder: {tmp_path / 'cache'}, size: 64}}\n"
+        "stages:\n"
+        "  - name: images\n"
+        f"    model: {{backbone: {{name: by_view, frontal: test_resnet, view_classifier: {tmp_path / 'views'}}}, heads: by_view}}\n"
+        "    train: {level: image, epochs: 1, batch_size: 8, ema: 0.9, device: cpu}\n"
+        "  - {name: studies, init: images, freeze: backbone, train: {level: study, epochs: 1}}\n"
+    )
+    lines = []
+    run = train(page, run=tmp_path / "run", say=lines.append)
+    assert any("linear by view" in line for line in lines)
+    assert any(line.startswith("init") and "missing" not in line for line in lines)
+    shutil.rmtree(tmp_path / "views")
+    model = load(run / "bundle", device="cpu")
+    table = read_studies(run / "studies.parquet").filter(pl.col("split") == "test")
+    predicted = read_predictions(run / "predictions_test.parquet").table
+    again = model.predict(table).join(predicted, on="study_id", suffix="_then")
+    assert again.height == predicted.height
+    for name in model.findings:
+        np.testing.assert_allclose(again[name], again[f"{name}_then"], atol=1e-5)
+    assert str(tmp_path) not in (run / "bundle" / "recipe.yaml").read_text()
+    assert "test_resnet for frontal" in (run / "bundle" / "card.md").read_text()
