@@ -49,6 +49,15 @@ def trained(folder: Path, runs: Path, share: float) -> Path:
     return file
 
 
+def in_the_same_tiers(file: Path, reference: Path) -> Path:
+    """The predictions with the reference's training counts, so that every row averages the same findings in a tier."""
+    made, counts = read_predictions(file), read_predictions(reference)
+    made.positives, made.known = counts.positives, counts.known
+    same = file.with_name("predictions_same_tiers.parquet")
+    write_predictions(made, same)
+    return same
+
+
 def oracle(reference: Path, runs: Path, studies: int) -> Path:
     """The oracle's scores for the first test studies, squeezed into 0..1, as a predictions table."""
     file = runs / f"oracle-{studies}.parquet"
@@ -78,10 +87,11 @@ def main() -> None:
     given.runs.mkdir(parents=True, exist_ok=True)
     truth, mined = given.folder / "truth.parquet", given.folder / "studies.parquet"
     shares = SHARES[-1:] if given.quick else SHARES
-    judged = {
-        f"reference, {share:.0%} of the patients": (trained(given.folder, given.runs, share), truth) for share in shares
-    }
     reference = trained(given.folder, given.runs, 1.0)
+    judged = {
+        f"reference, {share:.0%} of the patients": (in_the_same_tiers(trained(given.folder, given.runs, share), reference), truth)
+        for share in shares
+    }  # fmt: skip
     judged["reference, judged by mined labels"] = (reference, mined)
     if not given.quick:
         judged |= {name: (file, truth) for name, file in floors(read_studies(mined), given.runs).items()}
