@@ -34,9 +34,7 @@ class UnreadableImage(InputError):
     code: the reason as a word that programs can rely on (`hilum.pixels.codes.REFUSALS`).
     """
 
-    def __init__(
-        self, what: str, *, where: str | Path | None = None, do: str | None = None, code: str = "undecodable"
-    ):
+    def __init__(self, what: str, *, where: str | Path | None = None, do: str | None = None, code: str = "undecodable"):
         super().__init__(what, where=where, do=do)
         self.code = code
 
