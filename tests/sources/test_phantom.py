@@ -1,5 +1,8 @@
 """The phantom as data: who comes, what they have, what the labels say, and files that are the same wherever they are drawn."""
 
+import subprocess
+import sys
+import time
 from collections import defaultdict
 from dataclasses import replace
 from itertools import pairwise
@@ -278,6 +281,43 @@ def test_a_failure_names_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     count = len(list(studies_of(0, 0))) + 1
     with pytest.raises(MachineError, match=r"p000000_s02 .*broken pencil"):
         import_phantom(tmp_path, studies=max(count, 3), size=32, workers=1)
+
+
+SCRIPT = """
+from pathlib import Path
+from hilum.sources.phantom import import_phantom
+if __name__ == "__main__":
+    import_phantom(Path("."), studies=5000, size=64, workers=2)
+"""
+
+
+def members(session: int) -> list[int]:
+    """The processes of a session."""
+    told = {path.parent.name: _text(path).rpartition(")")[2].split() for path in Path("/proc").glob("[0-9]*/stat")}
+    return [int(pid) for pid, stat in told.items() if stat and int(stat[3]) == session and stat[0] != "Z"]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # it has ended meanwhile
+        return ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc to see processes")
+def test_no_worker_outlives_a_killed_import(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    parent = subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, start_new_session=True)
+    until = time.monotonic() + 60
+    while not list(tmp_path.rglob("*.png")) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(members(parent.pid)) >= 3
+    parent.kill()
+    parent.wait()
+    until = time.monotonic() + 60
+    while members(parent.pid) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not members(parent.pid)
 
 
 @pytest.mark.parametrize("wrong", [{"studies": 0}, {"size": 8}, {"seed": -1}])

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -164,6 +165,14 @@ def _boxes(result: Boxes | _Failure, folder: Path) -> Boxes:
 
 def _start() -> None:
     cv2.setNumThreads(1)  # in a worker only: the processes share the cores already
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _several(studies: list[Study], folder: Path, size: int) -> list[Boxes | _Failure]:
