@@ -56,7 +56,10 @@ def check_options(kind: str, name: str, builder: Callable[..., Any], options: Ma
             advice = nearest(str(value), [str(word) for word in get_args(expected)])
             raise InputError(f"option {option!r} of {kind} {name!r} is {value!r}", do=advice)
         if wrong or (get_origin(expected) is dict and not isinstance(value, Mapping)):
-            raise InputError(f"option {option!r} of {kind} {name!r} is {value!r}", do=f"give {_PLAIN[expected]}")
+            raise InputError(
+                f"option {option!r} of {kind} {name!r} is {value!r}",
+                do=f"give {_PLAIN.get(expected, 'names with values, such as {a: 1}')}",
+            )
     if missing := [p.name for p in known.values() if p.default is p.empty and p.name not in options]:
         raise InputError(f"{kind} {name!r} needs the option {missing[0]!r}", do="add it to the recipe")
 

@@ -349,7 +349,7 @@ def test_reading_can_be_exported(kind):
     ("name", "options", "message"),
     [
         ("weighted", {"of": "probabilty"}, "id you mean 'probability'"),
-        ("weighted", {"given": 7}, "Give a dict"),
+        ("weighted", {"given": 7}, "Give names with values"),
         ("transformer", {"embed": "place"}, "Known: type, slot"),
         ("transformer", {"layers": 2.5}, "Give a whole number"),
         ("transformers", {}, "id you mean 'transformer'"),
