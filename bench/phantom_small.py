@@ -81,7 +81,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("folder", type=Path, help=f"where `hilum import phantom --benchmark {NAME}` drew it")
     arguments.add_argument("runs", type=Path, help="where the trainings go")
-    arguments.add_argument("--oracle", type=int, default=6000, help="test studies that the oracle is measured on")
+    arguments.add_argument("--oracle", type=int, default=3000, help="test studies that the oracle is measured on")
     arguments.add_argument("--quick", action="store_true", help="the full training alone, 100 replicates, no JSON")
     given = arguments.parse_args()
     given.runs.mkdir(parents=True, exist_ok=True)
