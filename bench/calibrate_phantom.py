@@ -60,9 +60,8 @@ def moved(rounds: list[dict[str, Any]], name: str, target: float) -> float:
     if (off < 0).any() and (off > 0).any():
         low, high = (np.flatnonzero(side)[np.argmax(sign * x[side])] for side, sign in ((off < 0, 1), (off > 0, -1)))
         part = np.clip(-off[low] / (off[high] - off[low]), 0.1, 0.9)
-        wanted = x[low] + part * (
-            x[high] - x[low]
-        )  # where noise has crossed the two, this lies between them all the same
+        # where noise has crossed the two, this lies between them all the same
+        wanted = x[low] + part * (x[high] - x[low])
     else:
         wanted = x[-1] - np.clip(off[-1] / STEEPNESS, -LARGEST_STEP, LARGEST_STEP)
     return float(np.clip(np.exp(wanted), *LIMITS))
@@ -148,7 +147,7 @@ def freeze(rounds: list[dict[str, Any]], world: World, wanted: dict[str, float])
             "unit": "findings within their tier's range in the last round, of all that were moved",
             "ratio": round(within / len(wanted), 2),
             "goal": f"AP on truth within {RANGES}",
-            "command": "python bench/calibrate_phantom.py WORK --freeze",
+            "command": f"python bench/calibrate_phantom.py WORK --world {world.name.removesuffix('-raised-tail')} --freeze",
             "frozen": contrast,
             "wanted": wanted,
             "rows": rounds,

@@ -12,10 +12,8 @@ from pydicom.charset import python_encoding
 
 from hilum.pixels.codes import refused
 
-MAX_DEPTH, MAX_ELEMENTS = (
-    32,
-    100_000,
-)  # real headers: up to 8 levels (a sequence and its item are two), hundreds of elements
+# Real headers: up to 8 levels (a sequence and its item are two), hundreds of elements.
+MAX_DEPTH, MAX_ELEMENTS = 32, 100_000
 MAX_VALUE = 1 << 20  # bytes of one value that is kept; the largest is a LUT of 65,536 entries of 16 bits
 
 PIXEL_DATA = 0x7FE00010

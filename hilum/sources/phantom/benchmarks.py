@@ -41,7 +41,7 @@ def raised_tail(world: World, low: float = 0.0060, high: float = 0.0095, but: Co
 
 
 # Published prevalences would leave the small test set with 40 positives of the rarest finding: its tail is raised. The seed
-# is the first with which every finding of the small form has, by its mined training labels, the tier of its prevalence.
+# is one with which every finding of the small form has, by its mined training labels, the tier of its prevalence.
 BENCHMARKS = {
     "phantom-26-small": Benchmark(
         raised_tail(_CXR_LT_2023).changed("phantom-26-small"),
