@@ -24,6 +24,7 @@ from hilum.sources.reading import (
     file_content,
     files_beneath,
     is_image_name,
+    own_views,
     sexes,
     text_table,
     trimmed,
@@ -63,12 +64,14 @@ def import_folder(
     view_column: str | None = None,
     age_column: str | None = None,
     sex_column: str | None = None,
+    view_names: str | None = None,
 ) -> Imported:
     """The images beneath `root` and what a table and DICOM headers say of them. No image is decoded.
 
     patients: known asks for every image's patient, in a column or a header; unknown leaves patient_id empty.
     table:    the table's path, from here or from `root`; None = no labels; a PNG or JPEG is a study of its own.
     ..._column: the name of a column; None = guess it.
+    view_names: what the view column's own words stand for, such as front=PA,side=LATERAL; other words are unknown views.
 
     Raises InputError for a folder without images, a column that is missing or was rounded by a spreadsheet, a file
     name that fits several files, a table that fits no file, and two DICOM files that differ under one UID.
@@ -82,10 +85,14 @@ def import_folder(
         "age": age_column,
         "sex": sex_column,
     }
-    given: dict[str, object] = {"table": table, **{f"{role}-column": name for role, name in named.items()}}
+    columns_given = {f"{role}-column": name for role, name in named.items()}
+    given: dict[str, object] = {"table": table, **columns_given, "view-names": view_names}
     for option, value in given.items():
         if value is True:  # what a bare flag on the command line becomes
             raise InputError(f"--{option} has no value", do=f"write --{option} NAME")
+    stand_for = own_views(view_names) if view_names else {}
+    if stand_for and table is None:
+        raise InputError("--view-names explains a column, and there is no table", do="name one with --table")
     beneath = files_beneath(root)
     pictures = [path for path in beneath if is_image_name(path)]
     headers, header_notes = read_tree([path for path in beneath if not is_image_name(path)], root, progress)
@@ -114,7 +121,8 @@ def import_folder(
         if role in columns:
             _refuse_rounded(rows[columns[role]], file)
     matched, match_notes = _with_files(rows, columns, root, files, file, headers)
-    studies, study_notes = _studies(matched, columns, root, file, headers, known=patients == "known")
+    known = patients == "known"
+    studies, study_notes = _studies(matched, columns, root, file, headers, known=known, stand_for=stand_for)
     return Imported(studies, _label_level(studies), notes=[*header_notes, *notes, *match_notes, *study_notes])
 
 
@@ -287,7 +295,14 @@ def _with_files(
 
 
 def _studies(
-    rows: pl.DataFrame, columns: dict[str, str], root: Path, file: Path, headers: pl.DataFrame, *, known: bool
+    rows: pl.DataFrame,
+    columns: dict[str, str],
+    root: Path,
+    file: Path,
+    headers: pl.DataFrame,
+    *,
+    known: bool,
+    stand_for: dict[str, str],
 ) -> tuple[pl.DataFrame, list[str]]:
     """The study table of rows that have a file, and notes on studies, findings and what was left out.
 
@@ -314,14 +329,14 @@ def _studies(
         if known and pairs["study"].n_unique() < pairs.height:
             study = pl.select(pl.concat_str([patient, study], separator="/")).to_series()
             notes.append("Study ids repeat from patient to patient, so they are written PATIENT/STUDY.")
+    told, view_notes = _views(cells["view"], stand_for, file)
+    notes += view_notes
     data = {
         "study_id": study,
         "patient_id": patient,
         "image_id": images,
         "path": rows[_PATH],
-        "view": pl.select(pl.when(cells["view"].is_null()).then(said["view"]).otherwise(views(cells["view"])))
-        .to_series()
-        .fill_null("unknown"),
+        "view": told.fill_null(said["view"]).fill_null("unknown"),
         "view_raw": cells["view"].fill_null(said["view_raw"]),
         "source": pl.repeat("folder", rows.height, eager=True),
         "study_date": said["study_date"],
@@ -337,6 +352,21 @@ def _studies(
     if known and "patient" not in columns:
         _refuse_nameless(studies, root)
     return _without_empty(studies), notes
+
+
+def _views(raw: pl.Series, stand_for: dict[str, str], file: Path) -> tuple[pl.Series, list[str]]:
+    """The view of each cell, null of a blank one, and a note on words that are no view."""
+    words = raw.drop_nulls().unique(maintain_order=True)
+    if lost := sorted(set(stand_for) - set(words.str.to_uppercase())):
+        raise InputError(f"no row has the view {lost[0]!r} (--view-names)", where=file, do=nearest(lost[0], words))
+    told = views(raw, stand_for)
+    strange = raw.filter(raw.is_not_null() & (told == "unknown")).value_counts(sort=True)
+    told = told.set(raw.is_null(), None)
+    if strange.is_empty():
+        return told, []
+    counted = ", ".join(f"{word!r} ({count:,})" for word, count in strange.head(4).iter_rows())
+    mend = "say what they stand for with --view-names, such as front=PA,side=LATERAL"
+    return told, [f"Words for views that are not known, {counted}, count as unknown: {mend}."]
 
 
 def _findings(rows: pl.DataFrame, taken: set[str], file: Path) -> tuple[dict[str, pl.Series], list[str]]:

@@ -3,13 +3,14 @@
 import gzip
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
 import polars as pl
 
 from hilum.errors import InputError, from_os_error
+from hilum.tables import VIEWS
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 OLDEST = 110  # years; what is above is a slip of the pen (NIH has patients of 148 and 411)
@@ -98,10 +99,29 @@ def column_of(table: pl.DataFrame, names: Sequence[str], where: Path) -> pl.Seri
     )
 
 
-def views(raw: pl.Series) -> pl.Series:
-    """PA, AP, LATERAL or unknown of raw codes, by their first word: AP_horizontal is AP, LL and L are LATERAL."""
-    word = raw.str.to_uppercase().str.extract(r"^(PA|AP|LATERAL|LAT|LL|L)(?:[\s_-]|$)")
-    return word.replace({"LAT": "LATERAL", "LL": "LATERAL", "L": "LATERAL"}).fill_null("unknown")
+def views(raw: pl.Series, names: Mapping[str, str] | None = None) -> pl.Series:
+    """PA, AP, LATERAL or unknown of raw codes, by their first word: AP_horizontal is AP, LL and L are LATERAL.
+
+    names: what further codes stand for, in capitals (see `own_views`); they come first.
+    """
+    code = raw.str.to_uppercase()
+    word = code.str.extract(r"^(PA|AP|LATERAL|LAT|LL|L)(?:[\s_-]|$)")
+    known = word.replace({"LAT": "LATERAL", "LL": "LATERAL", "L": "LATERAL"})
+    own = code.replace_strict(dict(names or {}), default=None, return_dtype=pl.String)
+    return own.fill_null(known).fill_null("unknown")
+
+
+def own_views(text: str) -> dict[str, str]:
+    """A person's own codes and the views they stand for, in capitals, of `front=PA,side=LATERAL`."""
+    names = {}
+    for pair in text.upper().split(","):
+        code, _, view = (part.strip() for part in pair.partition("="))
+        if view not in VIEWS[1:] or not code:
+            raise InputError(
+                f"{pair.strip()!r} does not say what a view stands for", do="write front=PA,side=LATERAL, or AP"
+            )
+        names[code] = view
+    return names
 
 
 def ages(raw: pl.Series) -> pl.Series:

@@ -13,7 +13,7 @@ def model_card(bundle: Bundle, valid: dict[str, float], seed: int) -> str:
         for name in bundle.findings
     )
     values = ", ".join(f"{name.removeprefix('valid_')} {value:.4f}" for name, value in valid.items())
-    return f"""# A classifier of chest X-ray studies
+    return f"""# A multi-label classifier of studies
 
 Research software, not for clinical use.{f" {bundle.note}" if bundle.note else ""}
 

@@ -68,12 +68,12 @@ def _split(table: pl.DataFrame, spec: SplitSpec) -> pl.DataFrame:
     if spec.column is None:
         return hold_out(table, valid=spec.valid, test=spec.test, seed=spec.seed)
     if spec.column not in table.columns:
-        advice = "leave split.column out to split by patient"
+        advice = "write split.column=null to split by patient"
         raise InputError(f"the study table has no column {spec.column!r} to split by", do=advice)
     table = table.with_columns(split=pl.col(spec.column)).filter(pl.col("split").is_not_null())
     if not (table["split"] == "train").any():
         raise InputError(
-            f"no row of column {spec.column!r} says train", do="leave split.column out to split by patient"
+            f"no row of column {spec.column!r} says train", do="write split.column=null to split by patient"
         )
     if (table["split"] == "valid").any():
         return table
