@@ -31,7 +31,13 @@ KINDS = {
     "slots": ("transformer", {**SMALL, "embed": "slot"}),
 }
 UNORDERED = [kind for kind in KINDS if kind != "slots"]
-HEAD_OPTIONS = {"linear": {}, "ml_decoder": {"dim": 8, **SMALL}}
+HEAD_OPTIONS = {
+    **{name: {} for name in HEADS},
+    "mlp": {"hidden": [6, 4]},
+    "csra": {"heads": 3},
+    "label_lstm": {"dim": 6},
+    "ml_decoder": {"dim": 8, **SMALL},
+}
 cases = pytest.mark.parametrize(("kind", "head"), [(kind, head) for kind in KINDS for head in HEADS])
 shapes = given(studies=st.integers(1, 4), views=st.integers(1, 11), height=st.integers(1, 5), width=st.integers(1, 5),
                seed=st.integers(0, 2**31))  # fmt: skip

@@ -7,7 +7,18 @@ from collections.abc import Callable
 
 from torch import nn
 
+from hilum.models.heads.csra import csra
+from hilum.models.heads.label_lstm import label_lstm
 from hilum.models.heads.linear import linear
+from hilum.models.heads.location_attention import location_attention
 from hilum.models.heads.ml_decoder import ml_decoder
+from hilum.models.heads.mlp import mlp
 
-HEADS: dict[str, Callable[..., nn.Module]] = {"linear": linear, "ml_decoder": ml_decoder}
+HEADS: dict[str, Callable[..., nn.Module]] = {
+    "linear": linear,
+    "mlp": mlp,
+    "location_attention": location_attention,
+    "csra": csra,
+    "label_lstm": label_lstm,
+    "ml_decoder": ml_decoder,
+}

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from hilum.models.heads.pooling import mean_token
+
 
 class LinearHead(nn.Module):
     """tokens (B, T, C), mask bool (B, T) or None -> logits (B, F)."""
@@ -12,12 +14,7 @@ class LinearHead(nn.Module):
         self.project = nn.Linear(channels, findings)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        if mask is None:
-            average = tokens.mean(dim=1)
-        else:
-            count = mask.sum(dim=1, keepdim=True).clamp(min=1)
-            average = tokens.masked_fill(~mask[..., None], 0.0).sum(dim=1) / count
-        logits: Tensor = self.project(self.dropout(average))
+        logits: Tensor = self.project(self.dropout(mean_token(tokens, mask)))
         return logits
 
 
