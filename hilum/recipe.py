@@ -1,7 +1,7 @@
 """A recipe: one YAML page that holds a whole run. Read, overridden, checked, completed and written back here."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +10,7 @@ import yaml
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, model_serializer, model_validator
 from pydantic.dataclasses import dataclass
 
+from hilum.builders import check_options, choose
 from hilum.errors import InputError, from_os_error, nearest
 
 _STRICT = ConfigDict(extra="forbid")
@@ -37,6 +38,12 @@ class Choice:
     def page(self) -> dict[str, Any]:
         """The choice as it stands in a recipe."""
         return {"name": self.name, **self.options}
+
+    def build(self, kind: str, builders: Mapping[str, Callable[..., Any]]) -> Any:
+        """What the builder of that name makes of the options. Raises InputError for a name or an option it does not know."""
+        builder = choose(kind, builders, self.name)
+        check_options(kind, self.name, builder, self.options)
+        return builder(**self.options)
 
 
 def _word(value: Any) -> Any:
@@ -95,7 +102,11 @@ class TrainSpec:
     level:        what a training sample is: a study with all its views, or a single image with its study's labels.
     views:        most views of a study seen at once; in training drawn anew each time, at prediction chosen by order.
     batch_size:   samples per optimiser step and device, reached by `accumulate` smaller batches.
-    warmup:       share of all steps over which the learning rate rises; then a cosine to `final_lr` times lr.
+    sampler:      which samples an epoch draws, and how often.
+    mix:          whom a training sample is mixed with; single images only.
+    optimizer:    what takes the steps.
+    schedule:     how the learning rate falls after its rise: by default a cosine to `final_lr` times lr.
+    warmup:       share of all steps over which the learning rate rises.
     clip:         largest gradient norm, 0 = none.
     ema:          decay of the moving average of the weights, 0 = none; the average is what is judged and saved.
     patience:     epochs without a better validation value after which to stop, 0 = never.
@@ -109,7 +120,11 @@ class TrainSpec:
     accumulate: int = 1
     level: Literal["study", "image"] = "study"
     views: int = 4
+    sampler: Choice = field(default_factory=lambda: Choice("shuffle"))
+    mix: Choice = field(default_factory=lambda: Choice("none"))
+    optimizer: Choice = field(default_factory=lambda: Choice("adamw"))
     lr: float = 1e-4
+    schedule: Choice = field(default_factory=lambda: Choice("cosine"))
     final_lr: float = 0.01
     warmup: float = 0.05
     weight_decay: float = 0.05

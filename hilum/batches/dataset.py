@@ -122,6 +122,10 @@ class Studies:
         known = ~np.isnan(self._given)
         return np.where(known, self._given, 0.0).sum(axis=0, dtype=np.float64), known.sum(axis=0)
 
+    def positives(self) -> np.ndarray:
+        """bool (N, F): what the table calls positive, of soft labels those of one half and more; unknown is not."""
+        return np.asarray(self._given >= 0.5)
+
     def targets(self, indices: np.ndarray) -> tuple[Tensor, Tensor | None]:
         """Labels (B, F) of these samples and, where there are any, their weights."""
         weights = None if self.weights is None else torch.from_numpy(self.weights[indices])
@@ -217,8 +221,3 @@ def _demographics(table: pl.DataFrame, key: str) -> np.ndarray:
         rows["sex"].is_not_null().cast(pl.Float32),
     ]
     return np.stack([column.to_numpy() for column in columns], axis=1).astype(np.float32)
-
-
-def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The order in which an epoch draws its samples: a permutation that depends on (seed, epoch) alone."""
-    return np.random.default_rng([seed, epoch, 0]).permutation(count)

@@ -1,13 +1,14 @@
 """The loop: one stage of training on Lightning Fabric, resumable bit for bit.
 
-What a step does depends on (seed, epoch, step) alone: the order of samples, the views drawn, the augmentation and the
-dropout each have a generator made from these numbers. So a run that was killed goes on as if nothing had happened.
+What a step does depends on (seed, epoch, step) alone: the order of samples, the partners they are mixed with, the views
+drawn, the augmentation and the dropout each have a generator made from these numbers. So a run that was killed goes on as
+if nothing had happened.
 """
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from hilum.batches.augment import Augment
-from hilum.batches.dataset import Batch, Studies, epoch_order
+from hilum.batches.dataset import Batch, Studies
+from hilum.batches.mixing import MIXES, Pairs, mixed
+from hilum.batches.sampling import SAMPLERS, epoch_length, epoch_order
 from hilum.errors import HilumError
 from hilum.evaluation.metrics import auroc, average_precision
 from hilum.inference.engines import logits_of, torch_logits
@@ -26,7 +29,8 @@ from hilum.recipe import TrainSpec
 from hilum.training.average import MovingAverage
 from hilum.training.checkpoint import load_checkpoint, load_facts, optimizer_tensors, restore_optimizer, save_checkpoint
 from hilum.training.losses import Loss, known_weight
-from hilum.training.optim import build_optimizer, learning_rate
+from hilum.training.optim import OPTIMIZERS, build_optimizer
+from hilum.training.schedule import SCHEDULES, learning_rate
 
 Row = dict[str, float | int | str]
 
@@ -73,11 +77,16 @@ class StageLoop:
         for part in frozen:
             model.get_submodule(part).requires_grad_(False)
         self.model = model
-        self.wrapped, self.optimizer = fabric.setup(model, build_optimizer(model, spec.lr, spec.weight_decay))
+        steps = spec.optimizer.build("optimizer", OPTIMIZERS)
+        self.wrapped, self.optimizer = fabric.setup(model, build_optimizer(model, spec.lr, spec.weight_decay, steps))
         self.wrapped.mark_forward_method("read")  # of cached features, through the wrapper that keeps processes in step
         self.average = MovingAverage(model, spec.ema) if spec.ema else None
-        self.batch = min(spec.batch_size * fabric.world_size, len(train))
-        self.steps = len(train) // self.batch
+        self.schedule = spec.schedule.build("schedule", SCHEDULES)
+        self.shares = spec.sampler.build("sampler", SAMPLERS)(train.positives())
+        self.mix = spec.mix.build("mix", MIXES)(train.positives())
+        samples = epoch_length(self.shares)
+        self.batch = min(spec.batch_size * fabric.world_size, samples)
+        self.steps = samples // self.batch
         self.at = Position()
 
     @property
@@ -99,7 +108,7 @@ class StageLoop:
     # -- one epoch, one step ------------------------------------------------------------------------------------------
 
     def _epoch(self) -> None:
-        order = epoch_order(len(self.train), self.spec.seed, self.at.epoch)
+        order = epoch_order(self.shares, self.spec.seed, self.at.epoch)
         started = saved = time.monotonic()
         self._to_train_mode()
         first = self.at.step
@@ -118,8 +127,9 @@ class StageLoop:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         mine = order[step * self.batch : (step + 1) * self.batch][self.fabric.global_rank :: self.fabric.world_size]
-        parts = np.array_split(mine, min(self.spec.accumulate, len(mine)))
-        known = float(known_weight(*self.train.targets(mine))) or 1.0
+        pairs = self.mix(mine, np.random.default_rng([self.spec.seed, self.at.epoch, step, self.fabric.global_rank, 6]))
+        parts = pairs.split(min(self.spec.accumulate, len(mine)))
+        known = float(known_weight(*pairs.targets(self.train))) or 1.0
         total = 0.0
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
@@ -143,21 +153,28 @@ class StageLoop:
             self.average.update(self.model, done)
         return total
 
-    def _loss(self, part: np.ndarray, key: tuple[int, int, int], known: float) -> Tensor:
+    def _loss(self, part: Pairs, key: tuple[int, int, int], known: float) -> Tensor:
         """The part's share of the batch's loss, so that accumulated parts give what the whole batch would."""
-        seed = self.spec.seed
-        batch: Batch = self.train.batch(part, np.random.default_rng([seed, *key, 1])).to(self.fabric.device)
-        generator = torch.Generator(self.fabric.device).manual_seed(number_from(seed, *key, 2))
-        pixels = None if batch.images is None else self.augment(batch.images, generator)
+        batch = self._drawn(part.samples, key, 1)
+        if part.partners is not None and part.shares is not None:
+            shares = torch.from_numpy(part.shares).to(self.fabric.device)
+            batch = mixed(batch, self._drawn(part.partners, key, 4), shares)
         devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
         # dropout draws from torch's own generator: lend it a seed, then give it back
         with torch.random.fork_rng(devices), self.fabric.autocast():
-            torch.manual_seed(number_from(seed, *key, 3))
-            logits = logits_of(self.wrapped, batch, pixels)
+            torch.manual_seed(number_from(self.spec.seed, *key, 3))
+            logits = logits_of(self.wrapped, batch, batch.images)
         value: Tensor = self.loss(logits.float(), batch.labels, batch.weights)
         if self.loss.reduction == "mean":
             value = value * known_weight(batch.labels, batch.weights) / known
         return value
+
+    def _drawn(self, samples: np.ndarray, key: tuple[int, int, int], stream: int) -> Batch:
+        """The batch of these samples, its images augmented: floats in [0, 1]."""
+        seed = self.spec.seed
+        batch: Batch = self.train.batch(samples, np.random.default_rng([seed, *key, stream])).to(self.fabric.device)
+        generator = torch.Generator(self.fabric.device).manual_seed(number_from(seed, *key, stream + 1))
+        return batch if batch.images is None else replace(batch, images=self.augment(batch.images, generator))
 
     def _to_train_mode(self) -> None:
         self.wrapped.train()
@@ -178,7 +195,7 @@ class StageLoop:
             "seconds": round(seconds, 2),
             "studies_per_second": round(self.steps * self.batch / seconds, 1),
         }
-        value = -float(row["valid_loss"]) if self.spec.select == "loss" else float(row[f"valid_{self.spec.select}"])
+        value = self._value(row)
         better = self.at.best is None or value > self.at.best
         if better:
             self.at.best, self.at.best_epoch = value, self.at.epoch
@@ -213,7 +230,15 @@ class StageLoop:
     def rate(self, step: int) -> float:
         """The learning rate of optimiser step `step`, counted from 0 over the whole stage."""
         spec = self.spec
-        return learning_rate(step, spec.epochs * self.steps, peak=spec.lr, warmup=spec.warmup, final=spec.final_lr)
+        values = [self._value(row) for row in self.at.rows]
+        return learning_rate(
+            step, spec.epochs * self.steps, peak=spec.lr, warmup=spec.warmup, final=spec.final_lr,
+            schedule=self.schedule, values=values,
+        )  # fmt: skip
+
+    def _value(self, row: Row) -> float:
+        """What a line of the log says of the validation studies: higher is better."""
+        return -float(row["valid_loss"]) if self.spec.select == "loss" else float(row[f"valid_{self.spec.select}"])
 
     @property
     def _label(self) -> str:

@@ -1,28 +1,43 @@
-"""The optimiser and the learning rate of every step."""
+"""The optimiser, by name."""
 
-import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
+
+from hilum.errors import InputError
+
+Steps = Callable[..., Optimizer]  # groups of parameters, lr -> what takes the steps
 
 
-def build_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; biases, norms and other vectors are not decayed (common practice since BERT)."""
+def adamw() -> Steps:
+    """AdamW: weight decay apart from the gradient (Loshchilov 2019)."""
+    return torch.optim.AdamW
+
+
+def adam() -> Steps:
+    """Adam, with weight decay as an L2 penalty within the gradient."""
+    return torch.optim.Adam
+
+
+def sgd(*, momentum: float = 0.9, nesterov: bool = False) -> Steps:
+    """Stochastic gradient descent with momentum, weight decay as an L2 penalty."""
+    if not 0 <= momentum < 1 or (nesterov and not momentum):
+        advice = "give a momentum of at least 0 and below 1, above 0 with nesterov"
+        raise InputError(f"train.optimizer: sgd with momentum {momentum}, nesterov {nesterov}", do=advice)
+    return partial(torch.optim.SGD, momentum=momentum, nesterov=nesterov)
+
+
+OPTIMIZERS: dict[str, Callable[..., Steps]] = {"adamw": adamw, "adam": adam, "sgd": sgd}
+
+
+def build_optimizer(model: nn.Module, lr: float, weight_decay: float, steps: Steps = torch.optim.AdamW) -> Optimizer:
+    """The optimiser of the trainable parameters; biases, norms and other vectors are not decayed (as since BERT)."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr)
-
-
-def learning_rate(step: int, total: int, *, peak: float, warmup: float, final: float) -> float:
-    """The learning rate of step 0 .. total - 1: a linear rise over the first `warmup` share, then half a cosine.
-
-    The first step after the rise has `peak`, the last step of all has exactly `final * peak`.
-    """
-    rising = round(warmup * total)
-    if step < rising:
-        return peak * (step + 1) / (rising + 1)
-    along = (step - rising) / max(1, total - 1 - rising)
-    return peak * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, along))))
+    return steps([group for group in groups if group["params"]], lr=lr)

@@ -1,9 +1,13 @@
 """The plan: a recipe held against every builder before any data is opened."""
 
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from hilum.batches.augment import AUGMENTS
+from hilum.batches.mixing import MIXES
+from hilum.batches.sampling import SAMPLERS
 from hilum.builders import check_options, choose
 from hilum.errors import InputError, nearest
 from hilum.inference.engines import pick_device
@@ -13,9 +17,14 @@ from hilum.models.view_classifier import read_view_facts
 from hilum.pixels.spec import PixelSpec
 from hilum.recipe import Recipe, Stage
 from hilum.training.losses import LOSSES
+from hilum.training.optim import OPTIMIZERS
 from hilum.training.precision import choose_precision
+from hilum.training.schedule import SCHEDULES
 from hilum.training.trackers import TRACKERS
 
+_OF_TRAINING: dict[str, Mapping[str, Callable[..., Any]]] = {
+    "sampler": SAMPLERS, "mix": MIXES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES,
+}  # fmt: skip
 _LEAST = {"epochs": 1, "batch_size": 1, "accumulate": 1, "views": 1, "devices": 1}
 
 
@@ -45,6 +54,13 @@ def _check_stage(stage: Stage, earlier: list[str]) -> None:
     check_model(stage.model)
     check_options("loss", stage.loss.name, choose("loss", LOSSES, stage.loss.name), stage.loss.options)
     check_options("augment", stage.augment.name, choose("augment", AUGMENTS, stage.augment.name), stage.augment.options)
+    for kind, builders in _OF_TRAINING.items():
+        getattr(stage.train, kind).build(kind, builders)
+    if stage.train.mix.name != "none" and not (stage.train.level == "image" or stage.train.views == 1):
+        raise InputError(
+            f"stage {stage.name}: train.mix is {stage.train.mix.name}, and a sample has up to {stage.train.views} views",
+            do="only single images are mixed: set train.level=image or train.views=1",
+        )
     choose_precision(stage.train.precision, pick_device(stage.train.device))
     if stage.init is not None and stage.init not in earlier and not Path(stage.init).exists():
         raise InputError(

@@ -29,7 +29,8 @@ from hilum.pixels.spec import PixelSpec
 from hilum.progress import Progress, silent
 from hilum.tables import SPLITS, VIEWS, read_studies, studies_metadata
 from hilum.training.average import MovingAverage
-from hilum.training.optim import build_optimizer, learning_rate
+from hilum.training.optim import build_optimizer
+from hilum.training.schedule import learning_rate
 
 STEPS, BATCH = 600, 32
 _PEAK, _DECAY, _WEIGHT_DECAY = 3e-3, 0.98, 0.05  # ours, as in the recipe phantom_small

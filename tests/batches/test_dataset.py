@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 import torch
 
-from hilum.batches.dataset import Studies, epoch_order
+from hilum.batches.dataset import Studies
 from hilum.errors import InputError
 from tests.small import FINDINGS, InMemory, small_studies
 
@@ -101,10 +101,3 @@ def test_counts_are_of_known_entries(small):
     per_study = table.unique("study_id")
     np.testing.assert_array_equal(positives, [per_study[name].sum() for name in FINDINGS])
     np.testing.assert_array_equal(known, [per_study[name].count() for name in FINDINGS])
-
-
-def test_epoch_order_is_a_permutation_of_its_own():
-    orders = [epoch_order(50, 0, epoch) for epoch in (0, 0, 1)]
-    assert sorted(orders[0]) == list(range(50))
-    assert (orders[0] == orders[1]).all()
-    assert (orders[0] != orders[2]).any()

@@ -19,7 +19,7 @@ from hilum.training import loop as loops
 from hilum.training.checkpoint import load_checkpoint
 from hilum.training.loop import StageLoop
 from hilum.training.losses import build_loss
-from hilum.training.optim import learning_rate
+from hilum.training.schedule import learning_rate
 from tests.small import FINDINGS, small_studies
 
 
