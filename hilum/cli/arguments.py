@@ -1,10 +1,12 @@
-"""What people type after a verb, as values: options of a source, bounds per finding, files by pattern."""
+"""What people type after a verb, as values: levels, options of a source, bounds per finding, files by pattern."""
 
 from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hilum.errors import InputError
+
+Level = Literal["study", "image"]
 
 
 def options_of(words: list[str]) -> dict[str, Any]:

@@ -1,0 +1,70 @@
+"""The verbs of a bundle: predict with it, calibrate it."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hilum.cli.arguments import Level
+from hilum.cli.says import say_next, say_unreadable
+
+
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="A bundle folder.")],
+    studies: Annotated[list[Path], typer.Argument(help="A study table, or image files and folders.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The predictions table.")] = Path(
+        "predictions.parquet"
+    ),
+    cache: Annotated[Path | None, typer.Option(help="A cache folder to use and keep.")] = None,
+    level: Annotated[Level, typer.Option(help="What gets a row.")] = "study",
+    batch_size: Annotated[int, typer.Option(min=1, help="Studies at once.")] = 64,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    expect: Annotated[str | None, typer.Option(help="The identity the bundle must have.")] = None,
+) -> None:
+    """Predict studies with a bundle."""
+    from hilum.inference.predict import predict as work
+    from hilum.progress import shown
+
+    given: Any = studies[0] if len(studies) == 1 else studies
+    model = work(
+        bundle,
+        given,
+        output,
+        cache=cache,
+        level=level,
+        batch_size=batch_size,
+        device=device,
+        expect=expect,
+        progress=shown,
+    )
+    say_unreadable(model.unreadable)
+    if model.crowded:
+        first = f"the first {model.bundle.views} were read, in the order PA, AP, LATERAL, unknown, then image_id"
+        print(f"{model.crowded:,} studies have more than {model.bundle.views} images: {first}")
+    print(f"{len(model.findings)} findings predicted in {output}")
+    if given != studies and given.suffix == ".parquet":
+        say_next("hilum", "evaluate", output, given, "-o", "report")
+
+
+def calibrate(
+    bundle: Annotated[Path, typer.Argument(help="A bundle folder; its operating points are replaced.")],
+    studies: Annotated[Path, typer.Argument(help="A study table the model was not trained on.")],
+    cache: Annotated[Path, typer.Option(help="A cache folder to use and keep.")] = Path("cache"),
+    sensitivity: Annotated[float | None, typer.Option(help="Wanted sensitivity; by default best F1.")] = None,
+    split: Annotated[str, typer.Option(help="Rows to use, where the table is split; all = every row.")] = "valid",
+    seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+) -> None:
+    """Give a bundle calibrated probabilities and a threshold per finding."""
+    from hilum.inference.calibrate import calibrate as work
+    from hilum.progress import shown
+
+    chosen = None if split == "all" else split
+    done = work(
+        bundle, studies, cache=cache, sensitivity=sensitivity, split=chosen, seed=seed, device=device, progress=shown
+    )
+    print(f"{done.studies:,} studies, cross-fitted over patients; pull towards the common map {done.strength:g}")
+    for name, (before, after) in (("calibration error", done.ece), ("log loss", done.log_loss), ("F1", done.f1)):
+        print(f"mean {name:<18} {before:.4f} before, {after:.4f} after")
+    print(f"Operating points: {bundle / 'operating_points.csv'}")
+    say_next("hilum", "predict", bundle, "STUDIES.parquet", "-o", "calibrated.parquet")
