@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import NoneType
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, Unpack, get_args, get_origin, get_type_hints
 
 from hilum.errors import InputError, nearest
 
@@ -39,11 +39,17 @@ def listed(kind: str, builders: Mapping[str, Entry], name: str) -> Entry:
 
 
 def check_options(kind: str, name: str, builder: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Hold options against the builder's keyword-only parameters: names and plain types. Raises InputError."""
+    """Hold options against the builder's keyword-only parameters: names and plain types. Raises InputError.
+
+    `**options: Unpack[T]` stands for the keys of the TypedDict T; a builder with any other `**` checks its own.
+    """
     parameters = inspect.signature(builder).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return
     known = {parameter.name: parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
+    for rest in (parameter.annotation for parameter in parameters if parameter.kind is parameter.VAR_KEYWORD):
+        if get_origin(rest) is not Unpack:
+            return
+        for key, hint in get_type_hints(get_args(rest)[0]).items():
+            known[key] = inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
     for option, value in options.items():
         if option not in known:
             raise InputError(f"{option!r} is not an option of {kind} {name!r}", do=nearest(option, known))

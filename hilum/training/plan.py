@@ -16,7 +16,7 @@ from hilum.models.classifier import check_model
 from hilum.models.view_classifier import read_view_facts
 from hilum.pixels.spec import PixelSpec
 from hilum.recipe import Recipe, Stage
-from hilum.training.losses import LOSSES
+from hilum.training.losses import check_loss
 from hilum.training.optim import OPTIMIZERS
 from hilum.training.precision import choose_precision
 from hilum.training.schedule import SCHEDULES
@@ -52,7 +52,7 @@ def check_recipe(recipe: Recipe) -> None:
 
 def _check_stage(stage: Stage, earlier: list[str]) -> None:
     check_model(stage.model)
-    check_options("loss", stage.loss.name, choose("loss", LOSSES, stage.loss.name), stage.loss.options)
+    check_loss(stage.loss.name, stage.loss.options)
     check_options("augment", stage.augment.name, choose("augment", AUGMENTS, stage.augment.name), stage.augment.options)
     for kind, builders in _OF_TRAINING.items():
         getattr(stage.train, kind).build(kind, builders)

@@ -6,8 +6,6 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from hilum.batches.dataset import Studies
@@ -19,7 +17,6 @@ from hilum.inference.pseudo_rules import Rules
 from hilum.recipe import parse_recipe
 from hilum.tables import labels_of, read_studies, write_studies
 from hilum.training.inputs import Material
-from hilum.training.losses import LOSSES, build_loss, known_weight
 from hilum.training.plan import check_recipe
 from hilum.training.pseudo import entries_of, lay_pseudo
 from hilum.training.run import train
@@ -28,28 +25,6 @@ from tests.small import FINDINGS, small_studies, write_small_studies
 
 QUICK = ["findings=null", "cache.size=32", "train.epochs=1", "train.batch_size=16", "train.ema=0", "split.valid=0.25",
          "split.test=0.25", "model.backbone.name=test_resnet"]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", LOSSES)
-@settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 2**31), rows=st.integers(1, 5))
-def test_weights_of_a_loss(name, seed, rows):
-    """All 1 change nothing; 0 is unknown; 2 is the entry twice."""
-    draw = torch.Generator().manual_seed(seed)
-    logits = torch.randn(rows, 3, generator=draw, dtype=torch.float64)
-    labels = torch.rand(rows, 3, generator=draw, dtype=torch.float64)
-    labels = labels.masked_fill(torch.rand(rows, 3, generator=draw) < 0.3, torch.nan)
-    gone = torch.rand(rows, 3, generator=draw) < 0.4
-    for reduction in ("mean", "sum"):
-        loss = build_loss(name, [5.0, 2.0, 1.0], 20, reduction=reduction)
-        assert torch.equal(loss(logits, labels, torch.ones_like(labels)), loss(logits, labels))
-        without = loss(logits, labels.masked_fill(gone, torch.nan))
-        torch.testing.assert_close(loss(logits, labels, (~gone).double()), without)
-        twice = loss(torch.cat([logits, logits[:1]]), torch.cat([labels, labels[:1]]))
-        weights = torch.ones_like(labels)
-        weights[0] = 2.0
-        torch.testing.assert_close(loss(logits, labels, weights), twice)
-    assert known_weight(labels) == known_weight(labels, torch.ones_like(labels)) == (~labels.isnan()).sum()
 
 
 @pytest.mark.parametrize("level", ["study", "image"])

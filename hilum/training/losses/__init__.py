@@ -1,6 +1,6 @@
 """Losses by name. A new one is a class in its family's file and its line here."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -8,35 +8,76 @@ import torch
 from torch import Tensor
 
 from hilum.builders import check_options, choose
+from hilum.training.losses.absolute import MAE
 from hilum.training.losses.asymmetric import Asymmetric
-from hilum.training.losses.bce import BCE
+from hilum.training.losses.bce import BCE, LogitAdjusted
+from hilum.training.losses.class_aware import ClassAware
+from hilum.training.losses.consistency import consistent
+from hilum.training.losses.distribution_balanced import DistributionBalanced
+from hilum.training.losses.focal import Focal
+from hilum.training.losses.ldam import LDAM
 from hilum.training.losses.loss import Loss, known_weight
 from hilum.training.losses.robust import RobustAsymmetric
 
 LOSSES: dict[str, Callable[..., Loss]] = {
     "bce": BCE,
-    "weighted_bce": partial(BCE, weighted=True),
+    "weighted_bce": partial(BCE, class_weights="prevalence"),
+    "focal": Focal,
+    "class_balanced": partial(Focal, gamma=0.0, class_weights="class_balanced"),  # with gamma: class-balanced focal
+    "inverse": partial(Focal, gamma=0.0, class_weights="inverse"),
     "asymmetric": Asymmetric,  # published as a sum over the batch (reduction: sum); a mean keeps learning rates comparable
-    "weighted_asymmetric": partial(Asymmetric, weighted=True),  # CheXFusion's, with its mean
+    "weighted_asymmetric": partial(Asymmetric, class_weights="prevalence"),  # CheXFusion's, with its mean
     "robust_asymmetric": RobustAsymmetric,  # published as a sum, too
-    "weighted_robust_asymmetric": partial(RobustAsymmetric, weighted=True),
+    "weighted_robust_asymmetric": partial(RobustAsymmetric, class_weights="prevalence"),
+    "class_aware": ClassAware,
+    "ldam": LDAM,
+    "distribution_balanced": DistributionBalanced,
+    # what the winner of CXR-LT 2026 calls so: margins and the root of class-balanced weights; here the margins grow to the tail
+    "balanced_margin": partial(
+        LDAM, max_margin=0.2, scale=1.0, class_weights="class_balanced", power=0.5, weigh="both"
+    ),
+    "logit_adjusted": LogitAdjusted,
+    "mae": MAE,
 }
+AROUND = ("parents", "parent_weight")  # options of the term that any loss may have on top
 
 
 def build_loss(
-    name: str, counts: Tensor | Sequence[float], known: Tensor | Sequence[float] | int, **options: Any
+    name: str,
+    counts: Tensor | Sequence[float],
+    known: Tensor | Sequence[float] | int,
+    *,
+    findings: Sequence[str] | None = None,
+    **options: Any,
 ) -> Loss:
     """The loss of that name.
 
-    counts: (F,) positives among the training entries; known: how many were labelled, int or (F,).
-    Raises InputError for an unknown name or option.
+    counts: (F,) positives among the training entries; known: how many were labelled, int or (F,). findings: their names,
+    for the option `parents`, which is left out where they are None. Raises InputError for an unknown name or option.
     """
-    builder = choose("loss", LOSSES, name)
-    check_options("loss", name, builder, options)
+    builder, own, around = _checked(name, options)
     positives = torch.as_tensor(counts, dtype=torch.float64)
     labelled = torch.as_tensor(known, dtype=torch.float64).expand_as(positives)
-    loss: Loss = builder(positives, labelled, **options)
-    return loss
+    loss = builder(positives, labelled, **own)
+    return consistent(loss, findings, **around) if around and findings is not None else loss
 
 
-__all__ = ["LOSSES", "Loss", "build_loss", "known_weight"]
+def check_loss(name: str, options: Mapping[str, Any]) -> None:
+    """Raise InputError for a loss that cannot be built, before any data is opened: ours are built on a made-up finding."""
+    builder, own, _ = _checked(name, options)
+    if name in LOSSES:
+        builder(torch.ones(1), torch.full((1,), 2.0), **own)
+
+
+def _checked(name: str, options: Mapping[str, Any]) -> tuple[Callable[..., Loss], dict[str, Any], dict[str, Any]]:
+    """The builder, its own options, and those of the term around it, all of known names and types."""
+    builder = choose("loss", LOSSES, name)
+    around = {key: value for key, value in options.items() if key in AROUND}
+    own = {key: value for key, value in options.items() if key not in AROUND}
+    check_options("loss", name, builder, own)
+    if around:
+        check_options("loss", name, consistent, around)
+    return builder, own, around
+
+
+__all__ = ["LOSSES", "Loss", "build_loss", "check_loss", "known_weight"]

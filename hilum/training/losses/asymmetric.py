@@ -1,9 +1,11 @@
 """The asymmetric loss: easy negatives count for little, plain and weighted by prevalence."""
 
+from typing import Unpack
+
 from torch import Tensor
 from torch.nn import functional as F
 
-from hilum.training.losses.loss import Loss, Reduction
+from hilum.training.losses.loss import Loss, LossOptions
 
 
 class Asymmetric(Loss):
@@ -23,10 +25,9 @@ class Asymmetric(Loss):
         gamma_pos: float = 1.0,
         clip: float = 0.05,
         focus_gradient: bool = True,
-        weighted: bool = False,
-        reduction: Reduction = "mean",
+        **options: Unpack[LossOptions],
     ):
-        super().__init__(counts, known, weighted=weighted, reduction=reduction)
+        super().__init__(counts, known, **options)
         self.gamma_neg, self.gamma_pos, self.clip, self.focus_gradient = gamma_neg, gamma_pos, clip, focus_gradient
 
     def terms(self, logits: Tensor) -> tuple[Tensor, Tensor]:

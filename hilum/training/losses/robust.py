@@ -1,9 +1,11 @@
 """The robust asymmetric loss: asymmetric, and forgiving to negatives that look like positives."""
 
+from typing import Unpack
+
 from torch import Tensor
 from torch.nn import functional as F
 
-from hilum.training.losses.loss import Loss, Reduction
+from hilum.training.losses.loss import Loss, LossOptions
 
 
 class RobustAsymmetric(Loss):
@@ -32,10 +34,9 @@ class RobustAsymmetric(Loss):
         poly_pos2: float = -2.5,
         poly_neg: float = 0.0,
         hill: float = 1.5,
-        weighted: bool = False,
-        reduction: Reduction = "mean",
+        **options: Unpack[LossOptions],
     ):
-        super().__init__(counts, known, weighted=weighted, reduction=reduction)
+        super().__init__(counts, known, **options)
         self.gamma_neg, self.gamma_pos, self.clip, self.hill = gamma_neg, gamma_pos, clip, hill
         self.poly_pos, self.poly_pos2, self.poly_neg = poly_pos, poly_pos2, poly_neg
 
