@@ -61,6 +61,11 @@ def check_options(kind: str, name: str, builder: Callable[..., Any], options: Ma
         if get_origin(expected) is Literal and value not in get_args(expected):
             advice = nearest(str(value), [str(word) for word in get_args(expected)])
             raise InputError(f"option {option!r} of {kind} {name!r} is {value!r}", do=advice)
+        if get_origin(expected) is list and get_origin(word := get_args(expected)[0]) is Literal:
+            unknown = [one for one in value if one not in get_args(word)] if isinstance(value, list) else [value]
+            if unknown:
+                advice = f"give a list of {', '.join(map(str, get_args(word)))}"
+                raise InputError(f"option {option!r} of {kind} {name!r} holds {unknown[0]!r}", do=advice)
         if wrong or (get_origin(expected) is dict and not isinstance(value, Mapping)):
             raise InputError(
                 f"option {option!r} of {kind} {name!r} is {value!r}",

@@ -34,6 +34,7 @@ COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "age": pl.Float32,  # years
     "sex": pl.String,
     "device": pl.String,  # acquisition device
+    "indication": pl.String,  # of the study: why it was asked for, in the words of the request
 }
 
 
@@ -194,6 +195,7 @@ class Predictions:
     thresholds: per finding, the probability chosen on validation, where there is one.
     split:      the part of a run's own split that the rows are (valid, test); null where the maker did not hold them out.
     note:       a sentence on the data or the model that every report repeats (for example that the images are a phantom).
+    tta:        the test-time transforms that were averaged, and in which space; empty where there were none.
     """
 
     table: pl.DataFrame
@@ -205,6 +207,7 @@ class Predictions:
     thresholds: dict[str, float] = field(default_factory=dict)
     split: str | None = None
     note: str | None = None
+    tta: dict[str, Any] = field(default_factory=dict)
 
     @property
     def findings(self) -> list[str]:
@@ -244,6 +247,7 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
         "thresholds": predictions.thresholds,
         "split": predictions.split,
         "note": predictions.note,
+        "tta": predictions.tta,
     }
     metadata = {"hilum": "predictions", "level": predictions.level, "facts": json.dumps(facts)}
     with atomic_path(path) as temporary:

@@ -10,8 +10,12 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from hilum.batches.context import StudyContext
+from hilum.data.context import Wanted
 from hilum.errors import InputError
 from hilum.tables import VIEWS, Level, Uncertain, labels_of
+
+NOTHING = Wanted()
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,9 @@ class Batch:
     demographics float32 (B, 4): age in decades, age known, sex (F 0, M 1), sex known;
     labels float32 (B, F), NaN = unknown; study_id: B ids (image ids where a sample is one image);
     features float16 (B, V, C, h, w): what a frozen backbone made of the images, which are None then;
-    weights float32 (B, F) of the entries of labels, 0 or more; None = all 1.
+    weights float32 (B, F) of the entries of labels, 0 or more; None = all 1;
+    prior bool (B, V): which of the present images are of the patient's study before; years float32 (B,): since then;
+    indication float32 (B, D): the request as a vector; told bool (B,): whether there is one; None where nobody asked.
     """
 
     images: Tensor | None
@@ -33,6 +39,10 @@ class Batch:
     study_id: list[str]
     features: Tensor | None = None
     weights: Tensor | None = None
+    prior: Tensor | None = None
+    years: Tensor | None = None
+    indication: Tensor | None = None
+    told: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on a device."""
@@ -72,6 +82,8 @@ class Studies:
     level: study, or image: then every image is a sample of its own with its study's labels.
     ids, studies, patients, labels: of each sample: its study's or image's id, its study, its patient, (N, F) with NaN =
         unknown. weights: (N, F) of the labels' entries where pseudo labels stand among them (`with_pseudo`), else None.
+    context: what is wanted besides: then up to `views` images of the patient's study before (within this table) follow a
+        sample's own, and never its labels; they are not among `places`.
     """
 
     def __init__(
@@ -83,6 +95,7 @@ class Studies:
         views: int = 4,
         level: Level = "study",
         uncertain: Uncertain = "ignore",
+        context: Wanted = NOTHING,
     ):
         self.source, self.findings, self.views, self.level = images, list(findings), views, level
         order = pl.col("view").replace_strict({name: i for i, name in enumerate(("PA", "AP", "LATERAL", "unknown"))})
@@ -112,6 +125,7 @@ class Studies:
         self.image_ids: list[str] = grouped["image_id"].explode().to_list()
         self.view = grouped["__code"].explode().to_numpy().astype(np.int8)
         self.demographics = _demographics(readable, key)
+        self.context = StudyContext(context, readable, self.studies, self.image_ids)
         self.features: Features | None = None
 
     def __len__(self) -> int:
@@ -137,7 +151,9 @@ class Studies:
         generator: draws the views of a study that has too many, and the version of its cached features; without it the
             first views are taken, and the images as they are.
         """
-        chosen = [self._choose(int(index), generator) for index in indices]
+        own = [self._choose(self.places(int(index)), generator) for index in indices]
+        before = [self._choose(self.context.before(int(index)), generator) for index in indices]
+        chosen = [np.concatenate(pair) for pair in zip(own, before)]
         width = max(len(places) for places in chosen)
         present = np.zeros((len(indices), width), dtype=bool)
         view = np.zeros((len(indices), width), dtype=np.int8)
@@ -165,6 +181,7 @@ class Studies:
             labels=labels,
             weights=weights,
             study_id=[self.ids[index] for index in indices],
+            **self.context.parts(indices, present, [len(places) for places in own]),
         )
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
@@ -176,8 +193,8 @@ class Studies:
         """Where in `rows` and `image_ids` the images of a sample stand, however many they are."""
         return np.arange(self._start[index], self._start[index] + self._length[index])
 
-    def with_features(self, features: Features) -> "Studies":
-        """The same studies, whose batches carry cached features instead of images."""
+    def with_features(self, features: Features | None) -> "Studies":
+        """The same studies, whose batches carry cached features instead of images; with None they carry images again."""
         twin = copy.copy(self)
         twin.features = features
         return twin
@@ -193,8 +210,7 @@ class Studies:
         twin.weights = np.where(laid, weights, 1.0).astype(np.float32)
         return twin
 
-    def _choose(self, index: int, generator: np.random.Generator | None) -> np.ndarray:
-        places = self.places(index)
+    def _choose(self, places: np.ndarray, generator: np.random.Generator | None) -> np.ndarray:
         if len(places) <= self.views:
             return places
         return (

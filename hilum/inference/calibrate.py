@@ -13,8 +13,8 @@ from hilum.errors import InputError
 from hilum.evaluation.calibration import ece
 from hilum.evaluation.metrics import best_f1_threshold, confusion
 from hilum.evaluation.platt import choose_strength, cross_fit, fit_maps, log_loss, sigmoid
-from hilum.inference.engines import torch_logits
 from hilum.inference.predict import load
+from hilum.inference.tta import chosen_by, tta_logits
 from hilum.operating_points import OperatingPoint
 from hilum.progress import Progress, silent
 from hilum.tables import read_studies
@@ -73,8 +73,9 @@ def calibrate(
     if sensitivity is not None and not 0 < sensitivity < 1:
         raise InputError(f"sensitivity {sensitivity} is out of range", do="give a number between 0 and 1")
     images = build_cache(table, cache, **model.bundle.pixels.as_dict(), progress=progress)
-    samples = Studies(table, images, model.findings, views=model.bundle.views)
-    raw = torch_logits(model.classifier, samples, device=model.device, progress=progress)
+    samples = Studies(table, images, model.findings, views=model.bundle.views, context=model.context)
+    spec = chosen_by(model.bundle.predict)  # as the bundle predicts unless it is told otherwise
+    raw = tta_logits(model.classifier, samples, spec, device=model.device, progress=progress)
     labels, scores = samples.labels, sigmoid(raw.astype(np.float64))
     fold = patient_folds(samples.patients, seed)
     strength = choose_strength(labels, scores, fold)

@@ -1,6 +1,6 @@
 """Engines: what runs a model over studies. The torch engine."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor
 from hilum.batches.augment import to_float
 from hilum.batches.dataset import Batch, Studies
 from hilum.models.classifier import Classifier
+from hilum.models.context import Context
 from hilum.progress import Progress, silent
 
 
@@ -25,7 +26,8 @@ def logits_of(model: Classifier, batch: Batch, pixels: Tensor | None = None) -> 
 
     pixels: the images as floats in [0, 1], where they were augmented.
     """
-    facts = batch.present, batch.view, batch.demographics
+    context = Context(prior=batch.prior, years=batch.years, indication=batch.indication, told=batch.told)
+    facts = batch.present, batch.view, batch.demographics, context
     if batch.features is not None:
         return model.read(batch.features.to(next(model.head.parameters()).dtype), *facts)
     if pixels is None and batch.images is not None:
@@ -41,10 +43,14 @@ def torch_logits(
     batch_size: int = 64,
     device: torch.device | str = "cpu",
     autocast: AbstractContextManager[object] | None = None,
+    pixels: Callable[[Batch], Tensor] | None = None,
     progress: Progress = silent,
     label: str = "Predicting",
 ) -> np.ndarray:
-    """Logits float32 (studies, F) in the order of `studies.ids`; the model is left in the mode it was in."""
+    """Logits float32 (studies, F) in the order of `studies.ids`; the model is left in the mode it was in.
+
+    pixels: makes other pixels, floats in [0, 1], of a batch's images.
+    """
     training = model.training
     model.eval()
     parts = []
@@ -52,6 +58,6 @@ def torch_logits(
     with torch.inference_mode(), autocast or nullcontext():
         for batch in progress(batches, total=-(-len(studies) // batch_size), label=label, unit="batches"):
             here = batch.to(device)
-            parts.append(logits_of(model, here).float().cpu().numpy())
+            parts.append(logits_of(model, here, pixels(here) if pixels else None).float().cpu().numpy())
     model.train(training)
     return np.concatenate(parts)

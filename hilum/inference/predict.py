@@ -1,8 +1,9 @@
 """From a bundle and studies to a predictions table."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,8 +13,10 @@ from torch import Tensor
 from hilum.batches.dataset import Images, Studies
 from hilum.bundle import Bundle, read_bundle, read_weights
 from hilum.data.cache import build_cache
+from hilum.data.context import wanted_by
 from hilum.errors import InputError
-from hilum.inference.engines import pick_device, torch_logits
+from hilum.inference.engines import pick_device
+from hilum.inference.tta import chosen_by, tta_logits, used
 from hilum.models.classifier import Classifier, rebuild_classifier
 from hilum.models.weights import load_weights
 from hilum.operating_points import calibrated_logits, is_calibrated
@@ -31,7 +34,9 @@ class Model:
     def __init__(self, bundle: Bundle, classifier: Classifier, device: torch.device):
         self.bundle, self.classifier, self.device = bundle, classifier.to(device).eval(), device
         self.findings = list(bundle.findings)
+        self.context = wanted_by(bundle.architecture["fusion"])  # what it reads of a study besides its images
         self.unreadable = pl.DataFrame()  # image_id, path, reason of the last prediction
+        self.tta: dict[str, Any] = {}  # of the last prediction: transforms and space, empty without
         self.crowded = 0  # studies of the last prediction with more images than the model reads: the first were taken
 
     @torch.inference_mode()
@@ -48,21 +53,30 @@ class Model:
         cache: str | Path | None = None,
         level: Level = "study",
         batch_size: int = 64,
+        tta: str | Sequence[str] | None = None,
+        tta_space: str | None = None,
+        tta_seed: int | None = None,
         progress: Progress = silent,
     ) -> pl.DataFrame:
         """study_id, patient_id (and image_id at image level), then one Float32 probability per finding.
 
         studies: a study table (path or frame), or image files and folders, each file a study of its own.
         cache: a cache folder to use and keep; without it one is made in a temporary place and removed.
+        tta: test-time transforms (`hilum.inference.tta.TTA`), averaged in the space probability or logit; by default what
+            the bundle's recipe says, with "none" none. `.tta` says afterwards what was used.
         Images that cannot be read are left out and listed in `.unreadable`; a study of nothing else has no row.
         """
         table = studies_of(studies)
+        chosen_by(self.bundle.predict, tta, tta_space, tta_seed)  # a wrong name is told before anything is decoded
         spec = self.bundle.pixels
         with tempfile.TemporaryDirectory(prefix="hilum-") as temporary:
             images = build_cache(table, cache or temporary, **spec.as_dict(), progress=progress)
             wanted = images.unreadable.filter(pl.col("image_id").is_in(table["image_id"].implode()))
             self.unreadable = wanted
-            return self.predict_cached(table, images, level=level, batch_size=batch_size, progress=progress)
+            return self.predict_cached(
+                table, images, level=level, batch_size=batch_size,
+                tta=tta, tta_space=tta_space, tta_seed=tta_seed, progress=progress,
+            )  # fmt: skip
 
     def predict_cached(
         self,
@@ -71,12 +85,19 @@ class Model:
         *,
         level: Level = "study",
         batch_size: int = 64,
+        tta: str | Sequence[str] | None = None,
+        tta_space: str | None = None,
+        tta_seed: int | None = None,
         progress: Progress = silent,
     ) -> pl.DataFrame:
         """The same from images that are decoded already."""
-        samples = Studies(table, images, [], views=self.bundle.views, level=level)
+        samples = Studies(table, images, [], views=self.bundle.views, level=level, context=self.context)
         self.crowded = samples.crowded
-        logits = torch_logits(self.classifier, samples, batch_size=batch_size, device=self.device, progress=progress)
+        spec = chosen_by(self.bundle.predict, tta, tta_space, tta_seed)
+        self.tta = used(spec)
+        logits = tta_logits(
+            self.classifier, samples, spec, batch_size=batch_size, device=self.device, progress=progress
+        )
         mapped = calibrated_logits(logits, self.findings, self.bundle.operating_points)
         return probabilities(mapped, samples, table, self.findings)
 
@@ -98,26 +119,41 @@ def predict(
     cache: str | Path | None = None,
     level: Level = "study",
     batch_size: int = 64,
+    tta: str | Sequence[str] | None = None,
+    tta_space: str | None = None,
+    tta_seed: int | None = None,
     device: str = "auto",
     expect: str | None = None,
     progress: Progress = silent,
 ) -> Model:
     """Predict studies and write the predictions table; the model comes back with `.unreadable` filled in."""
     model = load(bundle, device=device, expect=expect)
-    table = model.predict(studies, cache=cache, level=level, batch_size=batch_size, progress=progress)
+    table = model.predict(
+        studies, cache=cache, level=level, batch_size=batch_size,
+        tta=tta, tta_space=tta_space, tta_seed=tta_seed, progress=progress,
+    )  # fmt: skip
     note = (
         studies_metadata(studies).get("note")
         if isinstance(studies, str | Path) and Path(studies).suffix == ".parquet"
         else None
     )
-    write_predictions(as_predictions(table, model.bundle, level, note or model.bundle.note), output)
+    write_predictions(as_predictions(table, model.bundle, level, note or model.bundle.note, tta=model.tta), output)
     return model
 
 
 def as_predictions(
-    table: pl.DataFrame, bundle: Bundle, level: Level, note: str | None, split: str | None = None
+    table: pl.DataFrame,
+    bundle: Bundle,
+    level: Level,
+    note: str | None,
+    split: str | None = None,
+    *,
+    tta: Mapping[str, Any],
 ) -> Predictions:
-    """A table of probabilities with the facts of the bundle that made it; `split`: the part that was held out from it."""
+    """A table of probabilities with the facts of the bundle that made it.
+
+    split: the part that was held out from it; tta: what was averaged, of `hilum.inference.tta.used`.
+    """
     return Predictions(
         table=table,
         level=level,
@@ -128,6 +164,7 @@ def as_predictions(
         thresholds={point.finding: point.threshold for point in bundle.operating_points},
         split=split,
         note=note,
+        tta=dict(tta),
     )
 
 

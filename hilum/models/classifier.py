@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from hilum.builders import check_options, choose, listed
 from hilum.models.backbones import Backbone, build_backbone, check_backbone, rebuild_backbone
 from hilum.models.by_view import ByView, build_by_view, check_by_view, rebuild_by_view
+from hilum.models.context import Context
 from hilum.models.fusions import FUSIONS, Fusion
 from hilum.models.fusions.apart import Apart, HeadPair
 from hilum.models.heads import HEADS
@@ -20,9 +21,10 @@ class Classifier(nn.Module):
     """Finds F findings in studies of V views. Two graphs, so that each can be exported and cached apart.
 
     encode(images (N, 1, H, W) float in [0, 1], view (N,)) -> features (N, C, h, w)   one image at a time, present ones only
-    read(features (B, V, C, h, w), present, view, demographics) -> logits (B, F)
+    read(features (B, V, C, h, w), present, view, demographics, context) -> logits (B, F)
 
-    A study's logits never depend on its batch mates, on absent views or on the order of rows.
+    A study's logits never depend on its batch mates, on absent views, on the order of rows, or on a part of the context
+    that is unknown or that the fusion does not read.
     """
 
     def __init__(
@@ -42,15 +44,37 @@ class Classifier(nn.Module):
         features: Tensor = self.backbone(images, view)
         return features
 
-    def read(self, features: Tensor, present: Tensor, view: Tensor, demographics: Tensor | None = None) -> Tensor:
-        """Logits (B, F) of studies: features (B, V, C, h, w), present bool (B, V), view int8 (B, V), demographics (B, 4)."""
-        logits: Tensor = self.fusion(self.head, features, present, view)
+    def read(
+        self,
+        features: Tensor,
+        present: Tensor,
+        view: Tensor,
+        demographics: Tensor | None = None,
+        context: Context | None = None,
+    ) -> Tensor:
+        """Logits (B, F) of studies: features (B, V, C, h, w), present bool (B, V), view int8 (B, V), demographics (B, 4).
+
+        context: what else is known of them; without it nothing is.
+        """
+        told = (context or Context())._replace(demographics=demographics)
+        if "prior" not in self.fusion.context:
+            present, told = told.own(present), told._replace(prior=None)
+        elif told.prior is not None:
+            told = told._replace(prior=told.prior & present)
+        logits: Tensor = self.fusion(self.head, features, present, view, *([told] if self.fusion.context else []))
         return logits
 
-    def forward(self, images: Tensor, present: Tensor, view: Tensor, demographics: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        images: Tensor,
+        present: Tensor,
+        view: Tensor,
+        demographics: Tensor | None = None,
+        context: Context | None = None,
+    ) -> Tensor:
         """Logits (B, F) of a batch: images (B, V, 1, H, W) float in [0, 1], present bool (B, V), view int8 (B, V)."""
         features = self.encode(images[present], view[present])
-        return self.read(unpack(features, present), present, view, demographics)
+        return self.read(unpack(features, present), present, view, demographics, context)
 
 
 def unpack(features: Tensor, present: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import polars as pl
 
 from hilum.batches.dataset import Studies
 from hilum.data.cache import Cache
+from hilum.data.context import wanted_by
 from hilum.data.splits import folds, hold_out
 from hilum.errors import InputError
 from hilum.recipe import Choice, ModelSpec, Recipe, SplitSpec, Stage
@@ -33,6 +34,7 @@ class Material:
             views=stage.train.views,
             level=stage.train.level if split == "train" else "study",
             uncertain=self.uncertain if split == "train" else "ignore",
+            context=wanted_by(stage.model.fusion.page()),
         )
 
     def has(self, split: str) -> bool:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from hilum.models.context import Context
 from hilum.models.fusions.fusion import Fusion
 from hilum.models.views import GROUPS, group_of
 
@@ -23,13 +24,16 @@ class Apart(Fusion):
 
     def __init__(self, within: Fusion):
         super().__init__(within.channels)
-        self.within, self.per_finding = within, within.per_finding
+        self.within, self.per_finding, self.context = within, within.per_finding, within.context
 
-    def forward(self, head: nn.Module, features: Tensor, present: Tensor, view: Tensor) -> Tensor:
+    def forward(
+        self, head: nn.Module, features: Tensor, present: Tensor, view: Tensor, context: Context | None = None
+    ) -> Tensor:
         group = group_of(view)
         sides = [present & (group != GROUPS.index(other)) for other in ("lateral", "frontal")]
         heads = (head.frontal, head.lateral)
-        logits = torch.stack([self.within(one, features, here, view) for one, here in zip(heads, sides)])
-        asked = torch.stack([here.any(dim=1) for here in sides])[..., None]
+        told, own = ((), present) if context is None else ((context,), context.own(present))
+        logits = torch.stack([self.within(one, features, here, view, *told) for one, here in zip(heads, sides)])
+        asked = torch.stack([(here & own).any(dim=1) for here in sides])[..., None]
         total: Tensor = logits.masked_fill(~asked, 0.0).sum(dim=0)
         return total / asked.sum(dim=0).clamp(min=1)

@@ -1,6 +1,10 @@
 """What every fusion is: how a head reads the several views of a study."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
+
+from hilum.data.context import Part
 
 
 class Fusion(nn.Module):
@@ -9,11 +13,15 @@ class Fusion(nn.Module):
     channels: what the head is built with. The head takes tokens (N, T, channels) and a mask bool (N, T) or None, False
     where a token is not there. The head is handed in, not owned: early fusions ask it once per study, late ones once
     per view. What stands in the place of an absent view never matters, not even NaN; `present` alone says what is there.
+
+    context: the parts of the Context that it reads, which it is handed as a fifth argument then. Images of the study before
+    are present to a fusion that reads `prior`, and to no other.
     """
 
     def __init__(self, channels: int):
         super().__init__()
         self.channels = channels
+        self.context: Sequence[Part] = ()
         self.per_finding = False  # whether its weights belong to findings, in their order
 
     def forward(self, head: nn.Module, features: Tensor, present: Tensor, view: Tensor) -> Tensor:
