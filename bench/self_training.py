@@ -77,8 +77,9 @@ def case_table(case: str, folder: Path, runs: Path) -> Path:
 
 def trained(folder: Path, runs: Path, seed: int, given: argparse.Namespace) -> dict[str, dict[str, Path]]:
     """case -> arm -> predictions of the test studies."""
-    size = ["cache.size=32", "train.epochs=2"] if given.quick else []
-    shared = [f"cache.folder={folder / 'cache'}", f"train.seed={seed}", *size]
+    size = 32 if given.quick else given.size
+    shared = [f"cache.folder={folder / f'cache-{size}'}", f"cache.size={size}", f"train.seed={seed}"]
+    shared += ["train.epochs=2"] if given.quick else []
     full = runs / f"full-seed{seed}"
     if not (full / "report" / "metrics.json").is_file():
         resume = (full / "recipe.yaml").is_file()
@@ -142,6 +143,7 @@ def main() -> None:
     arguments.add_argument("--weight", type=float, default=1.0, help="of pseudo labels")
     arguments.add_argument("--match-prevalence", action="store_true", help="hard labels, not calibrated soft ones")
     arguments.add_argument("--student", nargs="*", default=["augment.erase=0.3"], help="what is noisier in students")
+    arguments.add_argument("--size", type=int, default=96, help="side of the images in pixels")
     arguments.add_argument("--quick", action="store_true", help="a few hundred studies of 32 px, one round, no JSON")
     given = arguments.parse_args()
     rule = "matched" if given.match_prevalence else "soft"
@@ -173,7 +175,7 @@ def main() -> None:
                 "unit": f"mAP on truth, {NAME}, unlabelled studies: self-trained, and labelled only",
                 "ratio": round(first["map"]["self-trained"] / first["map"]["labelled only"], 3),
                 "goal": "part of the gap to full labels is recovered: the interval of the gain lies above 0",
-                "command": f"python bench/self_training.py {NAME} --seeds {given.seeds} --rounds {given.rounds}"
+                "command": f"python bench/self_training.py {NAME} --seeds {given.seeds} --rounds {given.rounds} --size {given.size}"
                 f" --start {given.start} --weight {given.weight:g}{' --match-prevalence' if given.match_prevalence else ''}"
                 f" --student {' '.join(given.student)}",
                 "rows": rows,
