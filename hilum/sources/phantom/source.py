@@ -21,6 +21,7 @@ from hilum.sources.imported import Imported
 from hilum.sources.phantom.benchmarks import BENCHMARKS, Benchmark, cohort, keep_labels
 from hilum.sources.phantom.difficulty import VERSION
 from hilum.sources.phantom.files import boxes_of, write
+from hilum.sources.phantom.indications import indications
 from hilum.sources.phantom.labels import mined_labels, truth_of
 from hilum.sources.phantom.patients import Study, first_studies
 from hilum.sources.phantom.picture import draw
@@ -200,6 +201,7 @@ def _table(studies: list[Study], folder: Path, world: World, labels: FLOAT) -> p
     """The study table, one row per image; labels (studies, findings) 1, 0 or NaN."""
     rows = [(k, study, number) for k, study in enumerate(studies) for number in range(len(study.images))]
     take = [k for k, _, _ in rows]
+    asked = indications(studies, world)
     columns: dict[str, pl.Series] = {
         "study_id": pl.Series([s.study_id for _, s, _ in rows], dtype=pl.String),
         "patient_id": pl.Series([s.patient_id for _, s, _ in rows], dtype=pl.String),
@@ -211,6 +213,7 @@ def _table(studies: list[Study], folder: Path, world: World, labels: FLOAT) -> p
         "study_date": pl.Series([s.day for _, s, _ in rows], dtype=pl.Date),
         "age": pl.Series([s.age for _, s, _ in rows], dtype=pl.Float32),
         "sex": pl.Series([s.sex for _, s, _ in rows], dtype=pl.String),
+        "indication": pl.Series([asked[k] for k in take], dtype=pl.String),
     }
     for k, name in enumerate(world.findings):
         columns[name] = pl.Series(labels[take, k]).fill_nan(None).cast(pl.Int8)
