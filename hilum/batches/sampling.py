@@ -55,7 +55,7 @@ def _resample(name: str, quantile: float, least: float, cap: float) -> Sampler:
     def shares(positives: np.ndarray) -> np.ndarray:
         members = _classes(positives, none=True)
         sizes = members.sum(axis=0)
-        return np.clip(np.quantile(sizes, quantile) / _rarest(members, sizes), least, cap)
+        return np.asarray((np.quantile(sizes, quantile) / _rarest(members, sizes)).clip(least, cap))
 
     return shares
 

@@ -267,7 +267,7 @@ class StageLoop:
         facts, groups = load_checkpoint(self._last)
         self.at = Position(**facts)
         self.model.load_state_dict(groups["model"])
-        restore_optimizer(getattr(self.optimizer, "optimizer", self.optimizer), groups["optimizer"])
+        restore_optimizer(getattr(self.optimizer, "optimizer", self.optimizer), groups.get("optimizer", {}))
         if self.average:
             self.average.model.load_state_dict(groups["average"])
 
