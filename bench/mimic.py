@@ -6,8 +6,6 @@ the empty table to the written one; seconds are those of the clock, memory is th
 """
 
 import argparse
-import csv
-import gzip
 import json
 import random
 import resource
@@ -15,9 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import release
 from result import save
 
 ROWS, SECONDS, GIGABYTES = 377_110, 60, 2
@@ -26,7 +24,6 @@ IMPORTS = {  # what is read -> its options
     "CXR-LT 2024, task 1 (40 findings)": {"labels": "cxr-lt-2024", "task": 1},
     "CheXpert (14 findings)": {"labels": "mimic-cxr-2.0.0-chexpert.csv.gz"},
 }
-Row = Sequence[object]
 
 
 def make(root: Path, rows: int) -> None:
@@ -40,43 +37,36 @@ def make(root: Path, rows: int) -> None:
     for k in range(rows):
         study = k * studies // rows
         patient = study * patients // studies
-        subject, number = str(10_000_000 + 150 * patient), str(50_000_000 + 40 * study)
-        image = "-".join(f"{rng.getrandbits(32):08x}" for _ in range(5))
-        path = f"files/p{subject[:2]}/p{subject}/s{number}/{image}.jpg"
         side = ("train", "development", "test")[(patient % 10 > 6) + (patient % 10 > 7)]
-        view = rng.choice(["AP", "AP", "PA", "LATERAL", "LL", ""])
-        file = root / path
+        begins = not k or study > (k - 1) * studies // rows
+        labels = [int(rng.random() < 0.06) for _ in names] if begins else images[-1].labels
+        made = release.image(rng, patient, study, rng.choice(["AP", "AP", "PA", "LATERAL", "LL", ""]), side, labels)
+        file = root / made.path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-        if not chexpert or chexpert[-1][1] != number:
-            chexpert.append((subject, number, *(rng.choice(["1.0", "0.0", "-1.0", "", "", ""]) for _ in range(14))))
-            labels = [int(rng.random() < 0.06) for _ in names]
-        images.append((image, subject, f"s{number}", view, "", path, side, *labels))
-        meta.append((image, subject, number, "CHEST", view, 3056, 2544, 21800506, 213014.531, "CHEST", "", "Erect"))
-        split.append((image, number, subject, side))
-    facts = ["dicom_id", "subject_id", "study_id", "ViewPosition", "ViewCodeSequence_CodeMeaning", "fpath"]
+        said = (made.dicom, made.subject, made.study)
+        if begins:
+            chexpert.append((*said[1:], *(rng.choice(["1.0", "0.0", "-1.0", "", "", ""]) for _ in range(14))))
+        images.append(made)
+        meta.append((*said, "CHEST", made.view, 3056, 2544, 21800506, 213014.531, "CHEST", "", "Erect"))
+        split.append((made.dicom, made.study, made.subject, side))
     folder = root / "cxr-lt-2024"
     folder.mkdir()
-    write(folder / "labels.csv", [*facts, "split", *names], images)
+    cells = ([*row.cells()[:6], row.side, *row.labels] for row in images)
+    release.write(folder / "labels.csv", [*release.FACTS, "split", *names], cells)
     files = {"train": "train_labeled", "development": "development_labeled_task1", "test": "test_labeled_task1"}
     for side, name in files.items():
-        part = (row[:6] + row[7 : 7 + len(task1)] for row in images if row[6] == side)
-        write(folder / f"{name}.csv", [*facts, *task1], part)
+        part = (row.cells()[: 6 + len(task1)] for row in images if row.side == side)
+        release.write(folder / f"{name}.csv", [*release.FACTS, *task1], part)
     header = (
         "dicom_id,subject_id,study_id,PerformedProcedureStepDescription,ViewPosition,Rows,Columns,StudyDate,StudyTime"
     )
     codes = [f"{name}CodeSequence_CodeMeaning" for name in ("Procedure", "View", "PatientOrientation")]
     official = root / "mimic-cxr-2.0.0"
-    write(Path(f"{official}-metadata.csv.gz"), [*header.split(","), *codes], meta)
-    write(Path(f"{official}-split.csv.gz"), ["dicom_id", "study_id", "subject_id", "split"], split)
-    write(Path(f"{official}-chexpert.csv.gz"), ["subject_id", "study_id", *FINDING_SETS["chexpert"]], chexpert)
-
-
-def write(file: Path, header: Sequence[str], rows: Iterable[Row]) -> None:
-    with gzip.open(file, "wt", compresslevel=1) if file.suffix == ".gz" else file.open("w") as out:
-        writer = csv.writer(out)
-        writer.writerow(header)
-        writer.writerows(rows)
+    release.write(Path(f"{official}-metadata.csv.gz"), [*header.split(","), *codes], meta)
+    release.write(Path(f"{official}-split.csv.gz"), ["dicom_id", "study_id", "subject_id", "split"], split)
+    chexpert_names = ["subject_id", "study_id", *FINDING_SETS["chexpert"]]
+    release.write(Path(f"{official}-chexpert.csv.gz"), chexpert_names, chexpert)
 
 
 def measure(root: Path, output: Path, options: dict[str, object]) -> dict[str, float]:
