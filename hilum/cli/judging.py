@@ -25,6 +25,9 @@ def evaluate(
         bool, typer.Option("--average-all", help="Average findings with fewer positives too.")
     ] = False,
     images: Annotated[bool, typer.Option("--images", help="Embed patients' pictures in the report.")] = False,
+    single_label: Annotated[
+        bool, typer.Option("--single-label", help="Balanced accuracy, too, on studies with exactly one finding.")
+    ] = False,
 ) -> None:
     """Judge predictions: report.html and metrics.json, with intervals over patients."""
     from hilum.evaluation.evaluate import evaluate as work
@@ -37,7 +40,7 @@ def evaluate(
         )
     metrics = work(
         tables[:-1], tables[-1], output, level=level, replicates=replicates, seed=seed, tiers=tiers,
-        min_positives=min_positives, average_all=average_all, images=images, progress=shown,
+        min_positives=min_positives, average_all=average_all, images=images, single_label=single_label, progress=shown,
     )  # fmt: skip
     print(summary(metrics))
     print(f"\nReport: {output / 'report.html'}")

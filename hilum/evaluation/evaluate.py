@@ -27,6 +27,7 @@ from hilum.evaluation.intervals import (
 )
 from hilum.evaluation.joined import Joined, Part, join
 from hilum.evaluation.report import render
+from hilum.evaluation.single_label import judge_single_label
 from hilum.findings import TIER_LISTS, TIERS, tiers_by_list, tiers_by_rule
 from hilum.progress import Progress, silent
 from hilum.tables import Level, labels_of, studies_metadata
@@ -49,6 +50,7 @@ def evaluate(
     min_positives: int = 10,
     average_all: bool = False,
     images: bool = False,
+    single_label: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Judge predictions against a study table; write OUTPUT/metrics.json and OUTPUT/report.html; hand back the former.
@@ -59,6 +61,7 @@ def evaluate(
     tiers:         "rule" (head > 10 %, tail < 1 % of known training entries) or the name of a published list.
     min_positives: findings with fewer positive patients are listed and not averaged, unless `average_all`.
     images:        embed pictures of the example studies (patient pictures: mind who receives the report).
+    single_label:  say in metrics.json, too, how often the one finding of studies that have exactly one scores highest.
     Raises InputError where the files do not fit each other; see hilum.evaluation.joined.
     """
     if replicates < 2:
@@ -69,6 +72,8 @@ def evaluate(
     folder = ensure_folder(output)  # before the slow part
     content = judge(joined, replicates, seed, tiers, min_positives, average_all, progress)
     content["note"] = notes(joined, studies)
+    if single_label:
+        content["single_label"] = plain(judge_single_label(joined.parts, replicates, seed))
     page = render(content, joined, images=images)
     write_text(folder / "metrics.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     write_text(folder / "report.html", page)

@@ -27,6 +27,10 @@ def summary(metrics: dict[str, Any]) -> str:
     lines.append(
         f"{'all':<8}{averaged:>9}  {_interval(macro['map'])}{floor if floor is not None else float('nan'):>6.3f}   {_interval(macro['auroc'])}"
     )
+    if single := metrics.get("single_label"):
+        told = _interval(single["balanced_accuracy"]).rstrip()
+        chance = f", by chance {single['chance']:.3f}" if single["chance"] else ""
+        lines.append(f"single-label balanced accuracy {told} on {single['rows']:,} with exactly one finding{chance}")
     if metrics["not_scored"]:
         lines.append(f"Not averaged, too few positive patients: {', '.join(metrics['not_scored'])}.")
     lines += [f"Doubt: {doubt}" for doubt in metrics["doubts"]]
