@@ -17,7 +17,7 @@ _CXR_LT_2023 = WORLDS["cxr-lt-2023"]
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A cohort: studies for training and validation (all of a patient), and test patients with one study each.
+    """A cohort: studies for training and validation (all of a patient), and test patients with `most` studies at most (None = all).
 
     size: pixels that it is drawn at.   labelled: training studies that keep their labels in the semi-supervised form.
     """
@@ -29,6 +29,7 @@ class Benchmark:
     test: int
     labelled: int
     seed: int = 6
+    most: int | None = 1
 
 
 def raised_tail(world: World, low: float = 0.0060, high: float = 0.0095, but: Collection[str] = ()) -> World:
@@ -58,7 +59,7 @@ def cohort(benchmark: Benchmark) -> dict[str, list[Study]]:
     """The studies of train, valid and test."""
     studies, start = {}, 0
     for split, number in (("train", benchmark.train), ("valid", benchmark.valid), ("test", benchmark.test)):
-        most = 1 if split == "test" else None
+        most = benchmark.most if split == "test" else None
         studies[split] = list(first_studies(benchmark.seed, number, benchmark.world, start=start, most=most))
         start = studies[split][-1].patient + 1
     return studies
