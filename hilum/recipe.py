@@ -87,12 +87,14 @@ class ModelSpec:
     """The three parts of a model.
 
     heads: one `shared` by all views, or two of them, `by_view`, for frontal and for lateral views.
+    demographics: how age and sex join the features that the head reads; null = not at all.
     """
 
     backbone: Choice = field(default_factory=lambda: Choice("resnet18"))
     fusion: Choice = field(default_factory=lambda: Choice("mean"))
     head: Choice = field(default_factory=lambda: Choice("linear"))
     heads: Literal["shared", "by_view"] = "shared"
+    demographics: Choice | None = None
 
 
 @dataclass(config=_STRICT)

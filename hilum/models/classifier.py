@@ -9,6 +9,7 @@ from hilum.builders import check_options, choose, listed
 from hilum.models.backbones import Backbone, build_backbone, check_backbone, rebuild_backbone
 from hilum.models.by_view import ByView, build_by_view, check_by_view, rebuild_by_view
 from hilum.models.context import Context
+from hilum.models.demographics import DEMOGRAPHICS, Informed
 from hilum.models.fusions import FUSIONS, Fusion
 from hilum.models.fusions.apart import Apart, HeadPair
 from hilum.models.heads import HEADS
@@ -61,7 +62,8 @@ class Classifier(nn.Module):
             present, told = told.own(present), told._replace(prior=None)
         elif told.prior is not None:
             told = told._replace(prior=told.prior & present)
-        logits: Tensor = self.fusion(self.head, features, present, view, *([told] if self.fusion.context else []))
+        head = self.head.knowing(demographics, present.shape[0]) if isinstance(self.head, Informed) else self.head
+        logits: Tensor = self.fusion(head, features, present, view, *([told] if self.fusion.context else []))
         return logits
 
     def forward(
@@ -103,11 +105,13 @@ def check_model(spec: ModelSpec) -> tuple[Any, Any]:
     fusion, head = choose("fusion", FUSIONS, spec.fusion.name), choose("head", HEADS, spec.head.name)
     check_options("fusion", spec.fusion.name, fusion, spec.fusion.options)
     check_options("head", spec.head.name, head, spec.head.options)
+    if beside := spec.demographics:
+        check_options("demographics", beside.name, listed("demographics", DEMOGRAPHICS, beside.name), beside.options)
     return fusion, head
 
 
 def head_channels(architecture: Mapping[str, Any]) -> int:
-    """The channels that the head of such a model reads: its fusion's, in old bundles its backbone's."""
+    """The channels that the head of such a model reads: its fusion's and demographics', in old bundles its backbone's."""
     channels: int = architecture.get("head_channels", architecture["backbone"]["facts"]["channels"])
     return channels
 
@@ -119,7 +123,12 @@ def rebuild_classifier(architecture: Mapping[str, Any], findings: Sequence[str])
     listed("head", HEADS, head["name"])
     told, image_size = architecture["backbone"], architecture["image_size"]
     rebuild = rebuild_by_view if told["name"] == "by_view" else rebuild_backbone
-    spec = ModelSpec(fusion=fusion, head=head, heads=architecture.get("heads", "shared"))  # type: ignore[arg-type]
+    spec = ModelSpec(
+        fusion=fusion,  # type: ignore[arg-type]
+        head=head,  # type: ignore[arg-type]
+        heads=architecture.get("heads", "shared"),
+        demographics=architecture.get("demographics"),
+    )
     model = _assembled(rebuild(told, image_size), spec, findings, image_size)
     model.architecture = dict(architecture)
     return model
@@ -129,16 +138,25 @@ def _assembled(backbone: Backbone | ByView, spec: ModelSpec, findings: Sequence[
     fusion: Fusion = choose("fusion", FUSIONS, spec.fusion.name)(
         backbone.channels, len(findings), **spec.fusion.options
     )
-    build_head, count = choose("head", HEADS, spec.head.name), 2 if spec.heads == "by_view" else 1
-    heads = [build_head(fusion.channels, len(findings), **spec.head.options) for _ in range(count)]
+    told = spec.demographics
+    beside = listed("demographics", DEMOGRAPHICS, told.name)(**told.options) if told else None
+    channels = fusion.channels + (beside.channels if beside else 0)
+    build_head, by_view = choose("head", HEADS, spec.head.name), spec.heads == "by_view"
+    heads = [build_head(channels, len(findings), **spec.head.options) for _ in range(1 + by_view)]
+    head = HeadPair(*heads) if by_view else heads[0]
     architecture = {
         "backbone": backbone.architecture,
         "fusion": spec.fusion.page(),
         "head": spec.head.page(),
         "heads": spec.heads,
-        "head_channels": fusion.channels,
+        "head_channels": channels,
         "image_size": image_size,
+        **({"demographics": told.page()} if told else {}),
     }
-    if spec.heads == "by_view":
-        return Classifier(backbone, Apart(fusion), HeadPair(*heads), findings, architecture)
-    return Classifier(backbone, fusion, heads[0], findings, architecture)
+    return Classifier(
+        backbone,
+        Apart(fusion) if by_view else fusion,
+        Informed(head, beside) if beside else head,
+        findings,
+        architecture,
+    )
