@@ -33,6 +33,7 @@ class Bundle:
     sources:      data sets the model saw; licence: of its weights, null where nobody said.
     note:         a sentence every report repeats, null where there is none.
     views:        most views of a study read at once.
+    predict:      how its recipe predicts (`hilum.recipe.PredictSpec` as plain values): the default of whoever uses it.
     folder:       where the bundle lies; null before it is written.
     """
 
@@ -43,6 +44,7 @@ class Bundle:
     known: dict[str, int]
     sources: list[str]
     views: int = 4
+    predict: dict[str, Any] = field(default_factory=dict)
     vocabulary: Literal["open", "closed"] = "closed"
     licence: str | None = None
     note: str | None = None

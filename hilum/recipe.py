@@ -50,6 +50,13 @@ def _word(value: Any) -> Any:
     return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
+def _words(value: Any) -> Any:
+    """`flip, rotate:5` as a list; `none` as an empty one."""
+    words = value.split(",") if isinstance(value, str) else value if value is not None else []
+    return [word for each in words if (word := str(each).strip()) != "none"] if isinstance(words, list) else value
+
+
+Words = Annotated[list[str], BeforeValidator(_words)]
 Switch = Annotated[
     Literal["auto", "on", "off"], BeforeValidator(_word)
 ]  # YAML reads a bare on and off as true and false
@@ -133,7 +140,7 @@ class TrainSpec:
     clip: float = 1.0
     ema: float = 0.0
     patience: int = 0
-    select: Literal["map", "auroc", "loss"] = "map"
+    select: Literal["map", "auroc", "loss", "balanced_accuracy"] = "map"
     precision: str = "auto"
     device: str = "auto"
     devices: int = 1
@@ -160,17 +167,34 @@ class Stage:
 
     init:   an earlier stage, or a bundle folder, whose weights are loaded first, key by key.
     freeze: parts that are not trained and stay in evaluation mode (backbone, fusion, head).
+    fresh:  parts that start anew, not from `init`.
+    tau:    train nothing, but divide each row of the head's last layer by its length to the power tau, the best of these.
     pseudo: a teacher's labels where a training study has none; null = none.
     """
 
     name: str = "main"
     init: str | None = None
     freeze: list[Literal["backbone", "fusion", "head"]] = field(default_factory=list)
+    fresh: list[Literal["backbone", "fusion", "head"]] = field(default_factory=list)
+    tau: list[float] | None = None
     model: ModelSpec = field(default_factory=ModelSpec)
     loss: Choice = field(default_factory=lambda: Choice("bce"))
     augment: Choice = field(default_factory=lambda: Choice("standard"))
     pseudo: PseudoSpec | None = None
     train: TrainSpec = field(default_factory=TrainSpec)
+
+
+@dataclass(config=_STRICT)
+class PredictSpec:
+    """How studies are predicted: when the epoch and the thresholds are chosen, by the run, and by its bundle unless told else.
+
+    tta:   test-time transforms beside the image as it is (flip, rotate:5, shift:0.04, zoom:0.08, random:4); none by default.
+    space: what is averaged over them. seed: of the random ones.
+    """
+
+    tta: Words = field(default_factory=list)
+    space: Literal["probability", "logit"] = "probability"
+    seed: int = 0
 
 
 @dataclass(config=_STRICT)
@@ -183,6 +207,7 @@ class Recipe:
     cache: CacheSpec = field(default_factory=CacheSpec)
     split: SplitSpec = field(default_factory=SplitSpec)
     stages: list[Stage] = field(default_factory=lambda: [Stage()])
+    predict: PredictSpec = field(default_factory=PredictSpec)
     trackers: list[str] = field(default_factory=list)
 
     def to_page(self) -> dict[str, Any]:
@@ -196,7 +221,7 @@ class Recipe:
 
 
 _ADAPTER = TypeAdapter(Recipe)
-_OF_A_STAGE = ("init", "freeze", "model", "loss", "augment", "pseudo", "train")
+_OF_A_STAGE = ("init", "freeze", "fresh", "tau", "model", "loss", "augment", "pseudo", "train")
 
 
 class _Loader(yaml.SafeLoader):
@@ -287,8 +312,10 @@ def _inherit(stages: list[Any], where: str) -> None:
         if stage.get("init") in earlier:
             parent = {key: earlier[stage["init"]].get(key) for key in ("model", "loss", "augment", "pseudo", "train")}
             stages[position] = _laid_upon({key: value for key, value in parent.items() if value is not None}, stage)
-        if isinstance(stage.get("freeze"), str):
-            stages[position] = {**stages[position], "freeze": [stage["freeze"]]}
+        listed = {key: [stage[key]] for key in ("freeze", "fresh") if isinstance(stage.get(key), str)}
+        if isinstance(stage.get("tau"), int | float):
+            listed["tau"] = [stage["tau"]]
+        stages[position] = {**stages[position], **listed}
         earlier[stage["name"]] = stages[position]
 
 
@@ -352,7 +379,7 @@ def _fields_at(location: Sequence[Any]) -> list[str]:
     """The options that a place in a recipe takes."""
     places: dict[str, type] = {
         "cache": CacheSpec, "split": SplitSpec, "stages": Stage, "model": ModelSpec, "train": TrainSpec,
-        "pseudo": PseudoSpec,
+        "pseudo": PseudoSpec, "predict": PredictSpec,
     }  # fmt: skip
     words = [part for part in location if isinstance(part, str)]
     place = places.get(words[-1], Recipe) if words else Recipe

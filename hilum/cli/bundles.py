@@ -1,7 +1,7 @@
 """The verbs of a bundle: predict with it, calibrate it."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -18,6 +18,17 @@ def predict(
     cache: Annotated[Path | None, typer.Option(help="A cache folder to use and keep.")] = None,
     level: Annotated[Level, typer.Option(help="What gets a row.")] = "study",
     batch_size: Annotated[int, typer.Option(min=1, help="Studies at once.")] = 64,
+    tta: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Average over changed images too: flip, rotate:5, shift:0.04, zoom:0.08, random:4; none = off."
+        ),
+    ] = None,
+    tta_space: Annotated[
+        Literal["probability", "logit"] | None,
+        typer.Option(help="What is averaged; by default as the bundle's recipe."),
+    ] = None,
+    tta_seed: Annotated[int | None, typer.Option(min=0, help="Seed of the random ones.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     expect: Annotated[str | None, typer.Option(help="The identity the bundle must have.")] = None,
 ) -> None:
@@ -33,6 +44,9 @@ def predict(
         cache=cache,
         level=level,
         batch_size=batch_size,
+        tta=tta,
+        tta_space=tta_space,
+        tta_seed=tta_seed,
         device=device,
         expect=expect,
         progress=shown,
@@ -41,6 +55,8 @@ def predict(
     if model.crowded:
         first = f"the first {model.bundle.views} were read, in the order PA, AP, LATERAL, unknown, then image_id"
         print(f"{model.crowded:,} studies have more than {model.bundle.views} images: {first}")
+    if model.tta:
+        print(f"mean {model.tta['space']} of: {', '.join(model.tta['transforms'])}")
     print(f"{len(model.findings)} findings predicted in {output}")
     if given != studies and given.suffix == ".parquet":
         say_next("hilum", "evaluate", output, given, "-o", "report")

@@ -117,7 +117,9 @@ class Runs:
             images = open_cache(load_recipe(run / "recipe.yaml").cache.folder)
             model = load(run / "bundle")
             found = model.predict_cached(table, images, level="image", progress=self.progress)
-            write_predictions(as_predictions(found, model.bundle, "image", said.note, said.split), file)
+            write_predictions(
+                as_predictions(found, model.bundle, "image", said.note, said.split, tta=model.tta), file
+            )
         return file
 
     def _averaged(self, row: Row, start: Row, seed: int) -> Path:

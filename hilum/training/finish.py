@@ -1,13 +1,15 @@
 """The end of a run: thresholds from validation, the bundle, predictions of valid and test, the report."""
 
+from dataclasses import asdict
+
 import numpy as np
 import torch
 
 from hilum.bundle import Bundle, write_bundle
 from hilum.evaluation.evaluate import evaluate
 from hilum.evaluation.metrics import best_f1_threshold
-from hilum.inference.engines import torch_logits
 from hilum.inference.predict import as_predictions, probabilities
+from hilum.inference.tta import tta_logits, used
 from hilum.models.classifier import Classifier
 from hilum.operating_points import OperatingPoint
 from hilum.pixels.spec import PixelSpec
@@ -34,7 +36,9 @@ def save_bundle(
     """Write RUN/bundle: the model with its training counts and, per finding, the threshold of best F1 on validation."""
     counts, known = material.part("train", stage).counts()
     valid = material.part("valid", stage)
-    logits = torch_logits(model, valid, device=_device(model), progress=progress, label="Choosing thresholds")
+    logits = tta_logits(
+        model, valid, recipe.predict, device=_device(model), progress=progress, label="Choosing thresholds"
+    )
     thresholds = zip(material.findings, best_f1_threshold(valid.labels, torch.from_numpy(logits).sigmoid().numpy()))
     bundle = Bundle(
         findings=material.findings,
@@ -44,6 +48,7 @@ def save_bundle(
         known={name: int(value) for name, value in zip(material.findings, known)},
         sources=sorted(set(material.table["source"].to_list())),
         views=stage.train.views,
+        predict=asdict(recipe.predict),
         licence=model.backbone.licence,
         note=material.note,
         operating_points=[
@@ -62,6 +67,7 @@ def save_bundle(
 def predict_and_report(
     bundle: Bundle,
     stage: Stage,
+    recipe: Recipe,
     material: Material,
     folder: RunFolder,
     model: Classifier,
@@ -74,12 +80,14 @@ def predict_and_report(
         if not material.has(split):
             continue
         samples = material.part(split, stage)
-        logits = torch_logits(model, samples, device=_device(model), progress=progress, label=f"Predicting {split}")
+        logits = tta_logits(
+            model, samples, recipe.predict, device=_device(model), progress=progress, label=f"Predicting {split}"
+        )
         table = probabilities(logits, samples, material.table, material.findings)
         judged = folder.predictions(split)
         notes = [material.note, CHOSEN_ON if split == "valid" else None]
         note = " ".join(filter(None, notes)) or None
-        write_predictions(as_predictions(table, bundle, "study", note, split), judged)
+        write_predictions(as_predictions(table, bundle, "study", note, split, tta=used(recipe.predict)), judged)
     if judged:
         evaluate([judged], folder.studies, folder.report, progress=progress)
 

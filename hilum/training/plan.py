@@ -12,6 +12,7 @@ from hilum.builders import check_options, choose
 from hilum.errors import InputError, nearest
 from hilum.inference.engines import pick_device
 from hilum.inference.fill_views import check_pixels
+from hilum.inference.tta import transforms
 from hilum.models.classifier import check_model
 from hilum.models.view_classifier import read_view_facts
 from hilum.pixels.spec import PixelSpec
@@ -20,6 +21,7 @@ from hilum.training.losses import check_loss
 from hilum.training.optim import OPTIMIZERS
 from hilum.training.precision import choose_precision
 from hilum.training.schedule import SCHEDULES
+from hilum.training.tau import check_tau
 from hilum.training.trackers import TRACKERS
 
 _OF_TRAINING: dict[str, Mapping[str, Callable[..., Any]]] = {
@@ -37,6 +39,7 @@ def check_recipe(recipe: Recipe) -> None:
         if judge := stage.model.backbone.options.get("view_classifier"):
             spec = PixelSpec(recipe.cache.size, recipe.cache.fit, recipe.cache.tone)
             check_pixels(spec, read_view_facts(judge).pixels, where=recipe.cache.folder)
+    transforms(recipe.predict.tta)
     for tracker in recipe.trackers:
         choose("tracker", TRACKERS, tracker)
     split = recipe.split
@@ -67,6 +70,9 @@ def _check_stage(stage: Stage, earlier: list[str]) -> None:
             f"stage {stage.name}: init {stage.init!r} is neither an earlier stage nor a bundle",
             do=nearest(stage.init, earlier),
         )
+    if stage.fresh and stage.init is None:
+        raise InputError(f"stage {stage.name}: without `init` every part is fresh", do="take `fresh` out")
+    check_tau(stage)
     for name, least in _LEAST.items():
         if getattr(stage.train, name) < least:
             raise InputError(f"train.{name} is {getattr(stage.train, name)}", do=f"give at least {least}")

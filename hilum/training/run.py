@@ -52,7 +52,7 @@ def train(
         return folder.path
     last = plan.stages[-1]
     bundle = save_bundle(last, plan, material, folder, models[last.name], progress=progress)
-    predict_and_report(bundle, last, material, folder, models[last.name], progress=progress)
+    predict_and_report(bundle, last, plan, material, folder, models[last.name], progress=progress)
     return folder.path
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from hilum.training.losses import Loss, build_loss
 from hilum.training.precision import choose_precision
 from hilum.training.pseudo import lay_pseudo
 from hilum.training.run_folder import RunFolder
+from hilum.training.tau import TauLoop
 from hilum.training.trackers import TRACKERS
 
 
@@ -67,7 +69,7 @@ def train_stage(
         drawn = "in training these are drawn each time, else the first are taken in the order PA, AP, LATERAL, unknown"
         say(f"views     {crowded:,} studies have more than {stage.train.views} images: {drawn}")
     before = folder.stage_facts().get(stage.name, {}).get("features")
-    if is_finished(folder.stage(stage.name)):
+    if stage.tau is not None or is_finished(folder.stage(stage.name)):
         cached = before  # nothing is left to be trained on them
     else:
         train, valid, cached = choose_features(
@@ -100,11 +102,14 @@ def train_stage(
             say(_line(own[-1], stage.train.epochs))
 
     augment = choose("augment", AUGMENTS, stage.augment.name)(**stage.augment.options)
-    loop = StageLoop(
+    kind = StageLoop if stage.tau is None else partial(TauLoop, stage.tau)
+    loop = kind(
         fabric, stage.name, stage.train, model, list(stage.freeze), loss, augment, train, valid,
-        folder.stage(stage.name), on_row=on_row, progress=progress,
+        folder.stage(stage.name), predict=recipe.predict, on_row=on_row, progress=progress,
     )  # fmt: skip
-    rows += loop.run(resume=True)
+    rows += (own := loop.run(resume=True))
+    if stage.tau is not None:
+        say(f"tau       {own[loop.at.best_epoch]['tau']:g}, the best of {len(own)} by {stage.train.select}")
     for tracker in trackers:
         tracker.close()
     return model
@@ -128,6 +133,7 @@ def _start_from(stage: Stage, model: Classifier, earlier: Mapping[str, Classifie
     shared = [part for part in PARTS if _same(part, architecture, model.architecture)]
     if findings != list(model.findings):  # the head's last layer answers other questions
         shared = [part for part in shared if part == "backbone" or (part == "fusion" and not model.fusion.per_finding)]
+    shared = [part for part in shared if part not in stage.fresh]
     if not shared:
         raise InputError(
             f"stage {stage.name}: no part is like one in {stage.init}", do="start from one with the same backbone"
@@ -149,7 +155,9 @@ def _same(part: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _line(row: Row, epochs: int) -> str:
+    begin = f"tau {row['tau']:g}" if "tau" in row else f"epoch {row['epoch']:>3}/{epochs}  loss {row['train_loss']:.4f}"
+    balanced = row.get("valid_balanced_accuracy")
     return (
-        f"epoch {row['epoch']:>3}/{epochs}  loss {row['train_loss']:.4f}  valid loss {row['valid_loss']:.4f}"
-        f"  mAP {row['valid_map']:.4f}  AUROC {row['valid_auroc']:.4f}  {row['seconds']:.0f} s"
+        f"{begin}  valid loss {row['valid_loss']:.4f}  mAP {row['valid_map']:.4f}  AUROC {row['valid_auroc']:.4f}"
+        f"{'' if balanced is None else f'  balanced accuracy {balanced:.4f}'}  {row['seconds']:.0f} s"
     )
