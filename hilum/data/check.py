@@ -10,7 +10,7 @@ import polars as pl
 
 from hilum.data.cache import Cache, build_cache, open_cache
 from hilum.data.counts import count
-from hilum.data.duplicates import Pixels, near_pairs, pixel_hash
+from hilum.data.duplicates import SKETCH, Pixels, near_sketches, pixel_hash, sketches
 from hilum.errors import HilumError
 from hilum.pixels.read import read_image
 from hilum.pixels.render import render
@@ -144,37 +144,46 @@ def _open(
     return table.filter(pl.col("image_id").is_in(list(held))), caches
 
 
-def _pixels(held: pl.DataFrame, caches: Sequence[Cache], chunk: int = 512) -> Pixels:
-    """uint8 (n, 64, 64): the pictures of these rows."""
-    pixels = np.zeros((held.height, SIDE, SIDE), dtype=np.uint8)
+def _pixels(held: pl.DataFrame, caches: Sequence[Cache], chunk: int = 512) -> Iterator[tuple[list[int], Pixels]]:
+    """The pictures of these rows, uint8 (n, 64, 64), some at a time, each time with their places."""
     for cache in caches:
         rows = cache.rows(held["image_id"].to_list())
         wanted = np.flatnonzero(rows >= 0)
         for start in range(0, len(wanted), chunk):
             part = wanted[start : start + chunk]
-            for place, image in zip(part, cache.images(rows[part])):
-                pixels[place] = image if len(image) == SIDE else render(image, PixelSpec(size=SIDE))
-    return pixels
+            images = cache.images(rows[part])
+            small = [image if len(image) == SIDE else render(image, PixelSpec(size=SIDE)) for image in images]
+            yield part.tolist(), np.stack(small)
 
 
-def _alike(held: pl.DataFrame, pixels: Pixels, known: bool) -> tuple[list[Remark], list[Remark]]:
-    """Equal pictures and near-duplicates under two patients (under two studies, where patients are unknown)."""
+def _alike(
+    held: pl.DataFrame, pixels: Iterator[tuple[list[int], Pixels]], known: bool
+) -> tuple[list[Remark], list[Remark]]:
+    """Equal pictures and near-duplicates under two patients (under two studies, where patients are unknown).
+
+    Of each picture a digest and a sketch of 1 KB are held, not its pixels.
+    """
     names, paths = held["image_id"].to_list(), held["path"].to_list()
     owners = (held["patient_id"] if known else held["study_id"]).to_list()
     whose = "patients" if known else "studies"
+    digests, small = [b""] * held.height, np.zeros((held.height, *SKETCH), dtype=np.uint8)
+    for places, images in pixels:
+        small[places] = sketches(images)
+        for place, image in zip(places, images):
+            digests[place] = pixel_hash(image)
     groups: dict[bytes, list[int]] = {}
-    for row, image in enumerate(pixels):
-        groups.setdefault(pixel_hash(image), []).append(row)
+    for row, digest in enumerate(digests):
+        groups.setdefault(digest, []).append(row)
     equal: list[list[int]] = []
-    for rows in groups.values():
+    for digest, rows in groups.items():
         if len({owners[row] for row in rows}) > 1:
             whole: dict[bytes, list[int]] = {}  # equal at 64 px; are they at full size?
             for row in rows:
-                whole.setdefault(_whole_hash(paths[row], pixels[row]), []).append(row)
+                whole.setdefault(_whole_hash(paths[row], digest), []).append(row)
             equal += [same for same in whole.values() if len({owners[row] for row in same}) > 1]
     group_of = {row: number for number, rows in enumerate(equal) for row in rows}
     near = [
-        (a, b) for a, b in near_pairs(pixels, owners).tolist() if a not in group_of or group_of[a] != group_of.get(b)
+        (a, b) for a, b in near_sketches(small, owners).tolist() if a not in group_of or group_of[a] != group_of.get(b)
     ]
     faults, warnings = [], []
     if equal:
@@ -188,11 +197,11 @@ def _alike(held: pl.DataFrame, pixels: Pixels, known: bool) -> tuple[list[Remark
     return faults, warnings
 
 
-def _whole_hash(path: str, small: Pixels) -> bytes:
+def _whole_hash(path: str, small: bytes) -> bytes:
     try:
         return pixel_hash(read_image(path))
     except HilumError:  # gone since it was cached
-        return pixel_hash(small)
+        return small
 
 
 def _prevalences(findings: pl.DataFrame) -> Iterator[Remark]:

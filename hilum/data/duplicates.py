@@ -22,7 +22,8 @@ _MOST_BITS = 3
 _NEIGHBOURS = 32  # images compared with each in a bucket; keeps the search linear where many look alike
 _STEP = 2.0  # grey levels that count as a step; less is noise
 _CHUNK = 2048
-_SIDE, _SKETCH = 64, 32  # pixels of what is equalised, and of what is compared
+_SIDE = 64  # pixels of what is equalised
+SKETCH = (32, 32)  # of what is compared
 
 
 def pixel_hash(image: np.ndarray[Any, Any]) -> bytes:
@@ -34,11 +35,11 @@ def pixel_hash(image: np.ndarray[Any, Any]) -> bytes:
 
 def sketches(images: Pixels) -> Pixels:
     """uint8 (n, 32, 32) of images (n, H, W): equalised at 64 px, so that tone has no say, and blurred, so that a pixel's shift has little."""
-    made = np.empty((len(images), _SKETCH, _SKETCH), dtype=np.uint8)
+    made = np.empty((len(images), *SKETCH), dtype=np.uint8)
     for row, image in enumerate(images):
         small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
         smooth = cv2.GaussianBlur(cv2.equalizeHist(small), (0, 0), 1.0)
-        made[row] = cv2.resize(smooth, (_SKETCH, _SKETCH), interpolation=cv2.INTER_AREA)
+        made[row] = cv2.resize(smooth, SKETCH, interpolation=cv2.INTER_AREA)
     return made
 
 
@@ -52,13 +53,17 @@ def dhash(images: Pixels) -> Hashes:
 
 
 def near_pairs(images: Pixels, owners: Sequence[str], *, correlation: float = 0.995) -> Pairs:
-    """int64 (n, 2), sorted: rows of images (n, H, W) of different owners whose sketches correlate above `correlation`.
+    """int64 (n, 2), sorted: rows of images (n, H, W) of different owners that are nearly the same; see `near_sketches`."""
+    return near_sketches(sketches(images), owners, correlation=correlation)
+
+
+def near_sketches(small: Pixels, owners: Sequence[str], *, correlation: float = 0.995) -> Pairs:
+    """int64 (n, 2), sorted: rows of sketches (n, 32, 32) of different owners that correlate above `correlation`.
 
     Candidates share three of six bands of their hash and differ in at most 3 of 64 bits. In a bucket of more than 33
-    look-alikes each image is compared with its 32 neighbours in the order of hashes, so the work grows as n log n; beside
-    the images it holds 1 KB for each. A picture of one grey value is like no other.
+    look-alikes each image is compared with its 32 neighbours in the order of hashes, so the work grows as n log n. A
+    sketch is 1 KB, all that has to be held of an image. A picture of one grey value is like no other.
     """
-    small = sketches(images)
     found = _candidates(dhash(small), np.unique(np.asarray(owners), return_inverse=True)[1])
     kept = [
         part[_correlations(small[part[:, 0]], small[part[:, 1]]) > correlation]

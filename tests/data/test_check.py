@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hilum.data.check import check
+from hilum.data.check import SIDE, _alike, check
 from hilum.data.check_text import check_text
 from hilum.data.duplicates import near_pairs
 from hilum.tables import write_studies
@@ -162,3 +163,23 @@ def test_the_page_shows_what_was_measured():
         f"| {one['what']} | {100 * one['cache 64']:.0f} % | {100 * two['cache 64']:.0f} % |"
         for one, two in zip(large, small)
     ]
+
+
+def test_of_a_picture_little_is_held() -> None:
+    """A digest and a sketch of 1 KB, where its pixels would be 4 KB: a table of 260,000 images fits a small machine."""
+    count, rng = 4_096, np.random.default_rng(0)
+    names = [str(number) for number in range(count)]
+    held = pl.DataFrame({"image_id": names, "patient_id": names, "path": ["/gone.png"] * count})
+
+    def pictures():
+        for start in range(0, count, 256):
+            images = rng.integers(0, 256, (256, SIDE, SIDE), dtype=np.uint8)
+            images[0] = 7  # the first of each lot is the same picture
+            yield list(range(start, start + 256)), images
+
+    tracemalloc.start()
+    faults, _ = _alike(held, pictures(), known=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [len(fault.items[0].split(" = ")) for fault in faults] == [count // 256]
+    assert peak < 3_000 * count
