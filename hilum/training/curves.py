@@ -24,7 +24,8 @@ def draw_curves(rows: list[Row], path: Path) -> None:
     starts = [i for i in range(1, len(rows)) if rows[i]["stage"] != rows[i - 1]["stage"]]
     for axis, (title, lines) in zip(axes, _PANELS):
         for (key, label), colour in zip(lines, ("#1f5f8b", "#d1732b")):
-            axis.plot(epochs, [float(row[key]) for row in rows], label=label, color=colour, marker="o", markersize=3)
+            values = [float(row.get(key, "nan")) for row in rows]  # a stage that trains nothing has no training loss
+            axis.plot(epochs, values, label=label, color=colour, marker="o", markersize=3)
         for start in starts:
             axis.axvline(start + 0.5, color="#999999", linestyle=":", linewidth=1)
         axis.set_title(title, fontsize=10)

@@ -71,7 +71,7 @@ class RunFolder:
     def write_log(self, rows: list[Row]) -> None:
         """Write all lines so far as CSV, JSONL and curves, each whole or not at all."""
         page = io.StringIO()
-        writer = csv.DictWriter(page, list(rows[0]))
+        writer = csv.DictWriter(page, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)
         write_text(self.path / "log.csv", page.getvalue())
