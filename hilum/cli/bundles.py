@@ -15,6 +15,10 @@ def predict(
     output: Annotated[Path, typer.Option("-o", "--output", help="The predictions table.")] = Path(
         "predictions.parquet"
     ),
+    one_study: Annotated[
+        bool,
+        typer.Option("--one-study", help="All files are views of one study; else DICOM headers say, or each is one."),
+    ] = False,
     cache: Annotated[Path | None, typer.Option(help="A cache folder to use and keep.")] = None,
     level: Annotated[Level, typer.Option(help="What gets a row.")] = "study",
     batch_size: Annotated[int, typer.Option(min=1, help="Studies at once.")] = 64,
@@ -41,6 +45,7 @@ def predict(
         bundle,
         given,
         output,
+        one_study=one_study,
         cache=cache,
         level=level,
         batch_size=batch_size,

@@ -14,18 +14,14 @@ from hilum.batches.dataset import Images, Studies
 from hilum.bundle import Bundle, read_bundle, read_weights
 from hilum.data.cache import build_cache
 from hilum.data.context import wanted_by
-from hilum.errors import InputError
 from hilum.inference.engines import pick_device
+from hilum.inference.given import StudiesOrFiles, studies_of
 from hilum.inference.tta import chosen_by, tta_logits, used
 from hilum.models.classifier import Classifier, rebuild_classifier
 from hilum.models.weights import load_weights
 from hilum.operating_points import calibrated_logits, is_calibrated
 from hilum.progress import Progress, silent
-from hilum.sources.dicom_tree import is_dicom
-from hilum.tables import Level, Predictions, read_studies, studies_metadata, write_predictions
-
-StudiesOrFiles = str | Path | pl.DataFrame | Sequence[str | Path]
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
+from hilum.tables import Level, Predictions, studies_metadata, write_predictions
 
 
 class Model:
@@ -50,6 +46,7 @@ class Model:
         self,
         studies: StudiesOrFiles,
         *,
+        one_study: bool = False,
         cache: str | Path | None = None,
         level: Level = "study",
         batch_size: int = 64,
@@ -60,13 +57,14 @@ class Model:
     ) -> pl.DataFrame:
         """study_id, patient_id (and image_id at image level), then one Float32 probability per finding.
 
-        studies: a study table (path or frame), or image files and folders, each file a study of its own.
+        studies: a study table (path or frame), or image files and folders: DICOM files by the study that their headers
+            name, every other file a study of its own; with `one_study` all of them are views of one.
         cache: a cache folder to use and keep; without it one is made in a temporary place and removed.
         tta: test-time transforms (`hilum.inference.tta.TTA`), averaged in the space probability or logit; by default what
             the bundle's recipe says, with "none" none. `.tta` says afterwards what was used.
         Images that cannot be read are left out and listed in `.unreadable`; a study of nothing else has no row.
         """
-        table = studies_of(studies)
+        table = studies_of(studies, one_study=one_study)
         chosen_by(self.bundle.predict, tta, tta_space, tta_seed)  # a wrong name is told before anything is decoded
         spec = self.bundle.pixels
         with tempfile.TemporaryDirectory(prefix="hilum-") as temporary:
@@ -116,6 +114,7 @@ def predict(
     studies: StudiesOrFiles,
     output: str | Path,
     *,
+    one_study: bool = False,
     cache: str | Path | None = None,
     level: Level = "study",
     batch_size: int = 64,
@@ -129,7 +128,7 @@ def predict(
     """Predict studies and write the predictions table; the model comes back with `.unreadable` filled in."""
     model = load(bundle, device=device, expect=expect)
     table = model.predict(
-        studies, cache=cache, level=level, batch_size=batch_size,
+        studies, one_study=one_study, cache=cache, level=level, batch_size=batch_size,
         tta=tta, tta_space=tta_space, tta_seed=tta_seed, progress=progress,
     )  # fmt: skip
     note = (
@@ -176,39 +175,3 @@ def probabilities(logits: np.ndarray, samples: Studies, table: pl.DataFrame, fin
     rows = pl.DataFrame({key: samples.ids}).join(owners, on=key, how="left", maintain_order="left").select(ids)
     chances = torch.from_numpy(logits).sigmoid().numpy()
     return rows.with_columns(pl.Series(name, chances[:, i], dtype=pl.Float32) for i, name in enumerate(findings))
-
-
-def studies_of(studies: StudiesOrFiles) -> pl.DataFrame:
-    """A study table from what a person may give: a table, its path, or image files and folders of them."""
-    if isinstance(studies, pl.DataFrame):
-        return studies
-    given = [Path(studies)] if isinstance(studies, str | Path) else [Path(one) for one in studies]
-    if len(given) == 1 and given[0].suffix == ".parquet":
-        return read_studies(given[0])
-    files = [file for one in given for file in ([one] if not one.is_dir() else sorted(one.rglob("*")))]
-    kept = [
-        file for file in files if file in given or file.suffix.lower() in IMAGE_SUFFIXES or _is_nameless_dicom(file)
-    ]
-    if not kept:
-        raise InputError(
-            "there is no image here",
-            where=given[0] if given else None,
-            do=f"name files that end in {', '.join(IMAGE_SUFFIXES)}",
-        )
-    if absent := [file for file in kept if not file.exists()]:
-        raise InputError("no such file", where=absent[0], do="check the path")
-    names = [str(file) for file in kept]
-    columns = {"study_id": names, "image_id": names, "path": [str(file.resolve()) for file in kept]}
-    return pl.DataFrame(columns).select(
-        "study_id",
-        pl.lit(None, dtype=pl.String).alias("patient_id"),
-        "image_id",
-        "path",
-        view=pl.lit("unknown"),
-        source=pl.lit("files"),
-    )
-
-
-def _is_nameless_dicom(file: Path) -> bool:
-    """Whether this is a DICOM file as archives write them: IM0001, or a UID with its dots."""
-    return file.is_file() and file.name.upper() != "DICOMDIR" and is_dicom(file)
