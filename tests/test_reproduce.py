@@ -25,11 +25,11 @@ TEACHER = "wBCE + ASL + ML-Decoder"
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """200 studies of images in which a square is a finding: no chests, other findings than theirs, the whole of both tables."""
+    """200 studies of images in which a square is a finding: no chests, other findings than theirs, the whole of all tables."""
     folder = tmp_path_factory.mktemp("data")
     studies, said = write_small_studies(folder, patients=100), []
     options = {"small": True, "runs": folder / "runs", "replicates": 40, "seeds": 2, "first_seeds": 1}
-    with pytest.MonkeyPatch.context() as patch:  # the curves of each of 13 runs would take half of the time
+    with pytest.MonkeyPatch.context() as patch:  # the curves of each of 15 runs would take half of the time
         patch.setattr("hilum.training.run_folder.draw_curves", lambda rows, path: None)
         made = reproduce("chexfusion", studies, QUICK, **options, say=said.append)
     return made, said, studies, options
@@ -37,12 +37,13 @@ def whole(tmp_path_factory):
 
 def test_every_row_of_both_tables_is_there(whole):
     made, _, _, options = whole
-    components, views = made["tables"]
+    components, views, flips = made["tables"]
     theirs = {table.name: table for table in read_system("chexfusion").tables}
     assert [row["name"] for row in components["panels"][0]["rows"]] == [row.name for row in theirs["components"].rows]
     assert [panel["name"] for panel in views["panels"]] == ["every study", "studies of two or more images"]
     assert [row["name"] for row in views["panels"][0]["rows"]] == [row.name for row in theirs["views"].rows]
     assert [row["runs"] for row in views["panels"][0]["rows"]] == [1, 1, 1, 1, 1, 2, 2, 2]
+    assert [row["name"] for row in flips["panels"][0]["rows"]] == [row.name for row in theirs["flip"].rows]
     for table in made["tables"]:
         for row in table["panels"][0]["rows"]:
             value, low, high = row["ours"]["all"]
@@ -62,6 +63,23 @@ def test_stage_one_is_trained_once_and_its_features_are_cached(whole):
     assert [stage.init for stage in plans] == [str(shared / "bundle")] * 2
     assert [stage.train.seed for stage in plans] == [0, 1]
     assert plans[0].freeze == ["backbone"]
+
+
+def test_the_arms_of_the_flip_are_two_trainings_asked_in_two_ways(whole):
+    *_, options = whole
+    assert not (options["runs"] / "flip-in-both").exists()
+    for name, flip in (("no-flip", 0.0), ("flip-in-training", 0.5)):
+        plan = load_recipe(options["runs"] / name / "seed-0" / "recipe.yaml")
+        assert plan.stages[0].augment.options["flip"] == flip
+        assert plan.predict.tta == []
+    for start, name in (("no-flip", "flip-in-prediction"), ("flip-in-training", "flip-in-both")):
+        run = options["runs"] / start / "seed-0"
+        plain, both = (read_predictions(run / f"predictions_{file}.parquet") for file in ("images", name))
+        assert plain.tta == {}
+        assert both.tta == {"transforms": ["identity", "flip"], "space": "probability"}
+        assert plain.bundle == both.bundle
+        assert both.table["image_id"].equals(plain.table["image_id"])
+        assert not both.table.equals(plain.table)
 
 
 def test_the_weighted_mean_is_the_one_that_stage_one_was_validated_with(whole):
@@ -262,7 +280,7 @@ def test_the_page_turns_a_difference_round_where_the_reference_stands_later(plan
 
 
 def test_a_system_that_contradicts_itself_is_refused():
-    with pytest.raises(ValueError, match="one of stage, average and same"):
+    with pytest.raises(ValueError, match="one of stage, average, tta and same"):
         Row("x")
     with pytest.raises(ValueError, match="no row 'y'"):
         System("t", "s", "j", "r", "m", "rule", [Table("t", "t", [Row("x", same="y")], against=[])])

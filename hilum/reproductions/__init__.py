@@ -24,12 +24,13 @@ COLUMNS = (
 
 @dataclass(config=_STRICT, frozen=True)
 class Row:
-    """One line of a table. Where its predictions come from is said by one of `stage`, `average` and `same`.
+    """One line of a table. Where its predictions come from is said by one of `stage`, `average`, `tta` and `same`.
 
     name:      as in the table; unique in its system.
     stage:     trained: this stage of the recipe, with `overrides` (and `small` more in the small form).
-    start:     the row that a trained one takes its backbone from, frozen; or whose probabilities are averaged.
+    start:     the row that a trained one takes its backbone from, frozen; or whose model is asked otherwise.
     average:   not trained: the weighted mean of what `start` says of each image; weights of frontal, lateral, other views.
+    tta:       not trained: what the model of `start` says with these test-time transforms.
     same:      the same model as that row's.
     level:     what the model is asked about: each image by itself, or all views of a study at once.
     pseudo:    trained with pseudo labels besides, soft or hard, of the model of the row `teacher`.
@@ -43,6 +44,7 @@ class Row:
     small: list[str] = field(default_factory=list)
     start: str | None = None
     average: dict[Literal["frontal", "lateral", "other"], float] | None = None
+    tta: list[str] | None = None
     same: str | None = None
     level: Literal["image", "study"] = "study"
     pseudo: Literal["soft", "hard"] | None = None
@@ -52,10 +54,10 @@ class Row:
 
     @model_validator(mode="after")
     def _check(self) -> "Row":
-        if [self.stage, self.average, self.same].count(None) != 2:
-            raise ValueError("a row has one of stage, average and same")
-        if self.average is not None and self.start is None:
-            raise ValueError("an average needs the row that it starts from")
+        if [self.stage, self.average, self.tta, self.same].count(None) != 3:
+            raise ValueError("a row has one of stage, average, tta and same")
+        if (self.average or self.tta) is not None and self.start is None:
+            raise ValueError("an average, of views or of transforms, needs the row that it starts from")
         if (self.pseudo is None) != (self.teacher is None):
             raise ValueError("pseudo labels and their teacher go together")
         if len(self.published) not in (0, len(COLUMNS)):
@@ -70,13 +72,16 @@ class Row:
 
 @dataclass(config=_STRICT, frozen=True)
 class Table:
-    """One table. against: the rows that all others are held against; several_views: judge studies of two or more images apart, too."""
+    """One table. against: the rows that all others are held against; several_views: judge studies of two or more images apart, too;
+    with_prior: and those of patients with a study before.
+    """
 
     name: str
     title: str
     rows: list[Row]
     against: list[str]
     several_views: bool = False
+    with_prior: bool = False
 
 
 @dataclass(config=_STRICT, frozen=True)

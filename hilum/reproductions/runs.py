@@ -18,7 +18,7 @@ from hilum.models.views import GROUPS
 from hilum.progress import Progress, silent
 from hilum.recipe import PseudoSpec, Recipe, load_recipe
 from hilum.reproductions import Row, System
-from hilum.tables import read_predictions, read_studies, write_predictions
+from hilum.tables import Level, read_predictions, read_studies, write_predictions
 from hilum.training.inputs import with_absolute_paths
 from hilum.training.plan import check_recipe
 from hilum.training.run import train
@@ -101,6 +101,10 @@ class Runs:
         rows = self.system.rows
         if row.same is not None:
             return self.predictions(rows[row.same])
+        if row.tta is not None:
+            start = rows[str(row.start)]
+            runs = [self.trained(start, seed) for seed in range(self.seeds.of(start))]
+            return [self._asked(run, row.level, f"{row.folder}.parquet", row.tta) for run in runs]
         if row.average is None:
             runs = [self.trained(row, seed) for seed in range(self.seeds.of(row))]
             return [self._per_image(run) if row.level == "image" else held_out(run) for run in runs]
@@ -108,18 +112,21 @@ class Runs:
         return [self._averaged(row, start, seed) for seed in range(self.seeds.first)]
 
     def _per_image(self, run: Path) -> Path:
-        """What the run's model says of each held-out image by itself."""
-        file = run / "predictions_images.parquet"
+        """What the run's model says of each held-out image by itself, in the way of its recipe."""
+        return self._asked(run, "image", "images.parquet")
+
+    def _asked(self, run: Path, level: Level, name: str, tta: Sequence[str] | None = None) -> Path:
+        """What the run's model says of held-out images or studies, with the transforms of its recipe or others."""
+        file = run / f"predictions_{name}"
         if not file.exists():
-            self.say(f"asking    {run} about each image by itself")
+            averaged = f", averaged over {', '.join(tta)}" if tta else ""
+            self.say(f"asking    {run} about each {level} by itself{averaged}")
             said = read_predictions(held_out(run))
             table = read_studies(run / "studies.parquet").filter(pl.col("split") == said.split)
             images = open_cache(load_recipe(run / "recipe.yaml").cache.folder)
             model = load(run / "bundle")
-            found = model.predict_cached(table, images, level="image", progress=self.progress)
-            write_predictions(
-                as_predictions(found, model.bundle, "image", said.note, said.split, tta=model.tta), file
-            )
+            found = model.predict_cached(table, images, level=level, tta=tta, progress=self.progress)
+            write_predictions(as_predictions(found, model.bundle, level, said.note, said.split, tta=model.tta), file)
         return file
 
     def _averaged(self, row: Row, start: Row, seed: int) -> Path:
