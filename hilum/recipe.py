@@ -50,6 +50,13 @@ def _word(value: Any) -> Any:
     return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
+def _words(value: Any) -> Any:
+    """`flip, rotate:5` as a list; `none` as an empty one."""
+    words = value.split(",") if isinstance(value, str) else value if value is not None else []
+    return [word for each in words if (word := str(each).strip()) != "none"] if isinstance(words, list) else value
+
+
+Words = Annotated[list[str], BeforeValidator(_words)]
 Switch = Annotated[
     Literal["auto", "on", "off"], BeforeValidator(_word)
 ]  # YAML reads a bare on and off as true and false
@@ -87,12 +94,14 @@ class ModelSpec:
     """The three parts of a model.
 
     heads: one `shared` by all views, or two of them, `by_view`, for frontal and for lateral views.
+    demographics: how age and sex join the features that the head reads; null = not at all.
     """
 
     backbone: Choice = field(default_factory=lambda: Choice("resnet18"))
     fusion: Choice = field(default_factory=lambda: Choice("mean"))
     head: Choice = field(default_factory=lambda: Choice("linear"))
     heads: Literal["shared", "by_view"] = "shared"
+    demographics: Choice | None = None
 
 
 @dataclass(config=_STRICT)
@@ -176,6 +185,19 @@ class Stage:
 
 
 @dataclass(config=_STRICT)
+class PredictSpec:
+    """How studies are predicted: when the epoch and the thresholds are chosen, by the run, and by its bundle unless told else.
+
+    tta:   test-time transforms beside the image as it is (flip, rotate:5, shift:0.04, zoom:0.08, random:4); none by default.
+    space: what is averaged over them. seed: of the random ones.
+    """
+
+    tta: Words = field(default_factory=list)
+    space: Literal["probability", "logit"] = "probability"
+    seed: int = 0
+
+
+@dataclass(config=_STRICT)
 class Recipe:
     """A whole run. `findings` null means every finding of the table."""
 
@@ -185,6 +207,7 @@ class Recipe:
     cache: CacheSpec = field(default_factory=CacheSpec)
     split: SplitSpec = field(default_factory=SplitSpec)
     stages: list[Stage] = field(default_factory=lambda: [Stage()])
+    predict: PredictSpec = field(default_factory=PredictSpec)
     trackers: list[str] = field(default_factory=list)
 
     def to_page(self) -> dict[str, Any]:
@@ -356,7 +379,7 @@ def _fields_at(location: Sequence[Any]) -> list[str]:
     """The options that a place in a recipe takes."""
     places: dict[str, type] = {
         "cache": CacheSpec, "split": SplitSpec, "stages": Stage, "model": ModelSpec, "train": TrainSpec,
-        "pseudo": PseudoSpec,
+        "pseudo": PseudoSpec, "predict": PredictSpec,
     }  # fmt: skip
     words = [part for part in location if isinstance(part, str)]
     place = places.get(words[-1], Recipe) if words else Recipe

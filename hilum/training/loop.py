@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from hilum.batches.augment import Augment
 from hilum.batches.dataset import Batch, Studies
@@ -23,10 +23,11 @@ from hilum.batches.sampling import SAMPLERS, epoch_length, epoch_order
 from hilum.errors import HilumError, InputError
 from hilum.evaluation.metrics import auroc, average_precision
 from hilum.evaluation.single_label import balanced_accuracy, exactly_one
-from hilum.inference.engines import logits_of, torch_logits
+from hilum.inference.engines import logits_of
+from hilum.inference.tta import tta_logits
 from hilum.models.classifier import Classifier
 from hilum.progress import Progress, silent
-from hilum.recipe import TrainSpec
+from hilum.recipe import PredictSpec, TrainSpec
 from hilum.training.average import MovingAverage
 from hilum.training.checkpoint import load_checkpoint, load_facts, optimizer_tensors, restore_optimizer, save_checkpoint
 from hilum.training.losses import Loss, known_weight
@@ -53,7 +54,8 @@ class Position:
 class StageLoop:
     """Trains one model on one pair of study sets.
 
-    folder: where checkpoints/{last,best}.safetensors appear; on_row: called with each epoch's log line.
+    folder: where checkpoints/{last,best}.safetensors appear, without what is frozen and so known; on_row: called with each
+    epoch's log line; predict: how validation studies are predicted.
     """
 
     def __init__(
@@ -69,12 +71,14 @@ class StageLoop:
         valid: Studies,
         folder: Path,
         *,
+        predict: PredictSpec | None = None,
         on_row: Callable[[list[Row]], None] = lambda rows: None,
         progress: Progress = silent,
     ):
         self.fabric, self.name, self.spec, self.frozen = fabric, name, spec, frozen
         self.loss, self.augment, self.train, self.valid = loss.to(fabric.device), augment, train, valid
         self.folder, self.on_row, self.progress = folder, on_row, progress
+        self.predict = predict or PredictSpec()
         for part in frozen:
             model.get_submodule(part).requires_grad_(False)
         self.model = model
@@ -105,7 +109,7 @@ class StageLoop:
             self._epoch()
         self.fabric.barrier()  # the first process writes, all read
         _, groups = load_checkpoint(self._best)
-        self.model.load_state_dict(groups["model"])
+        self._load(self.model, groups["model"])
         return self.at.rows
 
     # -- one epoch, one step ------------------------------------------------------------------------------------------
@@ -211,17 +215,18 @@ class StageLoop:
         waited = self.at.epoch - 1 - self.at.best_epoch
         self.at.finished = self.at.epoch >= self.spec.epochs or 0 < self.spec.patience <= waited
         if better and self.fabric.is_global_zero:
-            save_checkpoint(self._best, {"epoch": self.at.epoch, **row}, model=dict(self.judged.state_dict()))
+            save_checkpoint(self._best, {"epoch": self.at.epoch, **row}, model=self._trained(self.judged))
         self._save(seconds=0.0)
         self.on_row(self.at.rows)
 
     def _validate(self) -> Row:
-        logits = torch_logits(
+        logits = tta_logits(
             self.judged,
             self.valid,
+            self.predict,
             batch_size=2 * self.batch,
             device=self.fabric.device,
-            autocast=self.fabric.autocast(),
+            autocast=self.fabric.autocast,
         )
         labels = self.valid.labels
         loss = self.loss(
@@ -268,18 +273,29 @@ class StageLoop:
         if not self.fabric.is_global_zero:
             return
         inner = getattr(self.optimizer, "optimizer", self.optimizer)
-        groups = {"model": dict(self.model.state_dict()), "optimizer": optimizer_tensors(inner)}
+        groups = {"model": self._trained(self.model), "optimizer": optimizer_tensors(inner)}
         if self.average:
-            groups["average"] = dict(self.average.model.state_dict())
+            groups["average"] = self._trained(self.average.model)
         save_checkpoint(self._last, {**vars(self.at), "seconds": seconds}, **groups)
 
     def _restore(self) -> None:
         facts, groups = load_checkpoint(self._last)
         self.at = Position(**facts)
-        self.model.load_state_dict(groups["model"])
+        self._load(self.model, groups["model"])
         restore_optimizer(getattr(self.optimizer, "optimizer", self.optimizer), groups.get("optimizer", {}))
         if self.average:
-            self.average.model.load_state_dict(groups["average"])
+            self._load(self.average.model, groups["average"])
+
+    def _trained(self, model: nn.Module) -> dict[str, Tensor]:
+        """A model's tensors without those of frozen parts, which every start of the stage finds as they were."""
+        frozen = tuple(f"{part}." for part in self.frozen)
+        return {key: value for key, value in model.state_dict().items() if not key.startswith(frozen)}
+
+    def _load(self, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+        """Put a checkpoint's tensors into a model, key by key; one of earlier days holds frozen parts as well."""
+        state = model.state_dict()
+        frozen = {key: state[key] for key in state.keys() - self._trained(model).keys()}
+        model.load_state_dict(frozen | tensors)
 
 
 def is_finished(folder: Path) -> bool:

@@ -12,6 +12,7 @@ from hilum.builders import check_options, choose
 from hilum.errors import InputError, nearest
 from hilum.inference.engines import pick_device
 from hilum.inference.fill_views import check_pixels
+from hilum.inference.tta import transforms
 from hilum.models.classifier import check_model
 from hilum.models.view_classifier import read_view_facts
 from hilum.pixels.spec import PixelSpec
@@ -38,6 +39,7 @@ def check_recipe(recipe: Recipe) -> None:
         if judge := stage.model.backbone.options.get("view_classifier"):
             spec = PixelSpec(recipe.cache.size, recipe.cache.fit, recipe.cache.tone)
             check_pixels(spec, read_view_facts(judge).pixels, where=recipe.cache.folder)
+    transforms(recipe.predict.tta)
     for tracker in recipe.trackers:
         choose("tracker", TRACKERS, tracker)
     split = recipe.split

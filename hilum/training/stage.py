@@ -105,7 +105,7 @@ def train_stage(
     kind = StageLoop if stage.tau is None else partial(TauLoop, stage.tau)
     loop = kind(
         fabric, stage.name, stage.train, model, list(stage.freeze), loss, augment, train, valid,
-        folder.stage(stage.name), on_row=on_row, progress=progress,
+        folder.stage(stage.name), predict=recipe.predict, on_row=on_row, progress=progress,
     )  # fmt: skip
     rows += (own := loop.run(resume=True))
     if stage.tau is not None:
@@ -146,8 +146,11 @@ def _same(part: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         return (one[part]["name"], one[part]["options"]) == (other[part]["name"], other[part]["options"])
     if one.get("heads", "shared") != other.get("heads", "shared"):
         return False  # one head or two: other parts under the same words
-    if part == "head" and head_channels(one) != head_channels(other):
-        return False  # alike in words, but their fusions hand them other tokens
+    if part == "head" and (head_channels(one), one.get("demographics")) != (
+        head_channels(other),
+        other.get("demographics"),
+    ):
+        return False  # alike in words, but they are handed other tokens
     return bool(one[part] == other[part])
 
 
