@@ -12,19 +12,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 from loader import cpu_seconds, one_core
 from result import save
 
-from hilum.data.context import priors
 from hilum.progress import shown
 from hilum.reproduce import as_text, reproduce
-from hilum.reproductions import COLUMNS, read_system
-from hilum.reproductions.judged import judge_table
-from hilum.reproductions.runs import held_out
+from hilum.reproductions import COLUMNS
 from hilum.sources.phantom.benchmarks import BENCHMARKS, Benchmark
 from hilum.sources.phantom.source import draw_benchmark
-from hilum.tables import read_studies, studies_metadata, write_studies
+from hilum.tables import write_studies
 
 SYSTEM, WORLD, SEED = "cxr_context", BENCHMARKS["phantom-26-small"].world, 26
 COHORT = Benchmark(WORLD, size=128, train=2_500, valid=800, test=3_000, labelled=2_500, seed=SEED, most=None)
@@ -43,15 +39,6 @@ def drawn(folder: Path, cohort: Benchmark) -> tuple[Path, Path]:
         for file in files:
             write_studies(getattr(made, file.stem), file, label_level="study", note=made.note)
     return files
-
-
-def with_prior(truth: Path) -> Path:
-    """The truth of those test studies that have a study before."""
-    table = read_studies(truth).filter(pl.col("split") == "test")
-    file = truth.with_name("truth-with-prior.parquet")
-    kept = table.filter(pl.col("study_id").is_in(priors(table)["study_id"].implode()))
-    write_studies(kept, file, label_level="study", note=studies_metadata(truth).get("note"))
-    return file
 
 
 def told(panel: dict[str, Any]) -> list[dict[str, Any]]:
@@ -84,15 +71,8 @@ def main() -> None:
         SYSTEM, studies, [*SHORTER, *size], truth=truth, cache=given.folder / "cache", runs=given.folder / "runs",
         seeds=given.seeds, first_seeds=1, small=True, level="study", progress=shown, say=print,
     )  # fmt: skip
-    table = read_system(SYSTEM).tables[0]
-    counts = {row.name: 1 if row.start is None else given.seeds for row in table.rows}
-    files = {
-        row.name: [held_out(given.folder / "runs" / row.folder / f"seed-{seed}") for seed in range(counts[row.name])]
-        for row in table.rows
-    }
-    later = judge_table(table, files, with_prior(truth), level="study", tiers=made["tables"][0]["tiers_by"])
-    panels = [made["tables"][0]["panels"][0], {**later["panels"][0], "name": "studies with a study before"}]
-    print(as_text({**made, "tables": [{**made["tables"][0], "panels": panels}]}))
+    panels = made["tables"][0]["panels"]
+    print(as_text(made))
     if given.quick:
         return
     gain = {row["name"]: row["more_than_nothing"] for row in told(panels[1])}

@@ -72,8 +72,10 @@ class Row:
 
 @dataclass(config=_STRICT, frozen=True)
 class Table:
-    """One table. against: the rows that all others are held against; several_views: judge studies of two or more images apart, too;
-    with_prior: and those of patients with a study before.
+    """One table.
+
+    against: the rows that all others are held against. several_views, with_prior: judge studies of two or more images, and
+    studies before which the patient had another, apart, too.
     """
 
     name: str

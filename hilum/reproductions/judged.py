@@ -1,13 +1,14 @@
 """The rows of a table judged side by side: every figure with its interval, every difference with its verdict."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hilum.data.context import priors
 from hilum.evaluation.compare import about_runs, macro_difference, over_runs
 from hilum.evaluation.evaluate import notes, plain, tiers_of, training_counts
 from hilum.evaluation.intervals import LEVEL, Resampled, centred, macro
@@ -18,7 +19,7 @@ from hilum.progress import Progress, silent
 from hilum.reproductions import COLUMNS, Row, Table
 from hilum.tables import Level, read_studies
 
-EVERY, SEVERAL = "every study", "studies of two or more images"
+EVERY, SEVERAL, LATER = "every study", "studies of two or more images", "studies with a study before"
 # Student's t, 97.5 %, for 1, 2, ... degrees of freedom; beyond the last, the last: a little too wide
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
@@ -43,12 +44,9 @@ def judge_table(
     rows = [row for row in table.rows if row.name in files]
     matched = match([files[row.name] for row in rows], studies, level, common=True)
     part = matched.joined.parts[0]
-    images = read_studies(studies).group_by("study_id").len()
-    count = dict(zip(images["study_id"], images["len"]))
-    several = np.array([count[study] > 1 for study in part.studies])
-    panels = {EVERY: np.ones_like(several)}
-    if table.several_views and several.any() and not several.all():
-        panels[SEVERAL] = several
+    panels = {EVERY: np.ones(len(part.studies), dtype=bool)} | {
+        name: chosen for name, chosen in _apart(table, part.studies, studies) if chosen.any() and not chosen.all()
+    }
     counts, counts_from = training_counts(matched.joined)
     tier_of = tiers_of(matched.findings, counts, tiers)
     tier = np.array([tier_of.get(name, "") for name in matched.findings])
@@ -75,6 +73,18 @@ def judge_table(
     }
     answer: dict[str, Any] = plain(content)
     return answer
+
+
+def _apart(table: Table, judged: Sequence[str], studies: str | Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Which of the judged rows, named by their studies, make up each further panel of the table."""
+    rows = read_studies(studies)
+    if table.several_views:
+        images = rows.group_by("study_id").len()
+        count = dict(zip(images["study_id"], images["len"]))
+        yield SEVERAL, np.array([count[study] > 1 for study in judged])
+    if table.with_prior:
+        later = set(priors(rows)["study_id"])
+        yield LATER, np.array([study in later for study in judged])
 
 
 @dataclass(frozen=True)

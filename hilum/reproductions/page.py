@@ -104,13 +104,14 @@ def _said(panel: Mapping[str, Any]) -> Iterator[str]:
     """Who wins, and how much of the published order is more than noise here."""
     order = panel["order"]
     yield f"By our mAP: {' > '.join(order['ours'])}."
-    yield f"By theirs:  {' > '.join(order['theirs'])}."
-    pairs = order["pairs"]
-    yield (
-        f"Of {sum(pairs.values())} pairs of rows with a published difference, {pairs['as_published']} are told apart as"
-        f" published, {pairs['the_other_way']} the other way, and {pairs['noise']} cannot be told apart (mAP, not corrected"
-        " for their number)."
-    )
+    if order["theirs"]:
+        yield f"By theirs:  {' > '.join(order['theirs'])}."
+        pairs = order["pairs"]
+        yield (
+            f"Of {sum(pairs.values())} pairs of rows with a published difference, {pairs['as_published']} are told apart as"
+            f" published, {pairs['the_other_way']} the other way, and {pairs['noise']} cannot be told apart (mAP, not corrected"
+            " for their number)."
+        )
     for row in panel["rows"]:
         if row["remark"]:
             yield f"{row['name']}: {row['remark']}."
