@@ -14,6 +14,7 @@ _WHERE = {
     "calibrate": "hilum.inference.calibrate",
     "check": "hilum.data.check",
     "compare": "hilum.evaluation.compare",
+    "ensemble": "hilum.evaluation.ensemble",
     "evaluate": "hilum.evaluation.evaluate",
     "fill_views": "hilum.inference.fill_views",
     "import_studies": "hilum.sources",

@@ -196,6 +196,7 @@ class Predictions:
     split:      the part of a run's own split that the rows are (valid, test); null where the maker did not hold them out.
     note:       a sentence on the data or the model that every report repeats (for example that the images are a phantom).
     tta:        the test-time transforms that were averaged, and in which space; empty where there were none.
+    ensemble:   the method, members (file, bundle) and weights per finding where several models were combined; else empty.
     """
 
     table: pl.DataFrame
@@ -208,6 +209,7 @@ class Predictions:
     split: str | None = None
     note: str | None = None
     tta: dict[str, Any] = field(default_factory=dict)
+    ensemble: dict[str, Any] = field(default_factory=dict)
 
     @property
     def findings(self) -> list[str]:
@@ -248,6 +250,7 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
         "split": predictions.split,
         "note": predictions.note,
         "tta": predictions.tta,
+        "ensemble": predictions.ensemble,
     }
     metadata = {"hilum": "predictions", "level": predictions.level, "facts": json.dumps(facts)}
     with atomic_path(path) as temporary:

@@ -24,6 +24,7 @@ VERBS: dict[str, Callable[..., None]] = {  # in the order of `hilum --help`
     "recipes": training.recipes,
     "train": training.train,
     "predict": bundles.predict,
+    "ensemble": judging.ensemble,
     "evaluate": judging.evaluate,
     "compare": judging.compare,
     "reproduce": training.reproduce,

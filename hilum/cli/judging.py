@@ -1,11 +1,12 @@
-"""The verbs of judging: one model's report, the difference between several."""
+"""The verbs of predictions tables: one model's report, the difference between several, several as one."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from hilum.cli.arguments import Level, files_of
+from hilum.cli.says import say_next
 from hilum.errors import InputError
 
 
@@ -72,3 +73,38 @@ def compare(
     print(lines_of(comparison))
     if output is not None:
         print(f"\nComparison: {output}")
+
+
+def ensemble(
+    predictions: Annotated[list[Path], typer.Argument(help="Predictions of the same studies, one table per model.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The combined predictions.")] = Path(
+        "ensemble.parquet"
+    ),
+    method: Annotated[
+        Literal["mean", "weighted", "vote", "per-finding"], typer.Option(help="How they become one.")
+    ] = "mean",
+    space: Annotated[
+        Literal["probability", "logit"], typer.Option(help="What mean and per-finding average.")
+    ] = "probability",
+    fit_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A member's predictions of held-out studies; once per member, in their order, folds as A1,A2."
+        ),
+    ] = None,
+    studies: Annotated[Path | None, typer.Option(help="The study table with the labels of --fit-on.")] = None,
+    shared: Annotated[bool, typer.Option("--shared", help="weighted: the same weights for all findings.")] = False,
+    prior: Annotated[float, typer.Option(help="weighted: positives that equal weights are worth.")] = 30.0,
+    best: Annotated[int | None, typer.Option(help="per-finding: members kept; by default half of them.")] = None,
+) -> None:
+    """Combine predictions of several models; weights and choices are learned on other patients (--fit-on)."""
+    from hilum.evaluation.ensemble import ensemble as work
+    from hilum.evaluation.ensemble import lines_of
+
+    made = work(
+        predictions, output, method=method, space=space, fit_on=[files_of(word) for word in fit_on or []], studies=studies,
+        shared=shared, prior=prior, best=best,
+    )  # fmt: skip
+    print(lines_of(made))
+    print(f"\nPredictions: {output}")
+    say_next("hilum", "evaluate", output, studies or "studies.parquet", "-o", "report")
