@@ -199,11 +199,15 @@ class PredictSpec:
 
 @dataclass(config=_STRICT)
 class Recipe:
-    """A whole run. `findings` null means every finding of the table."""
+    """A whole run. `findings` null means every finding of the table.
+
+    single_label: keep only images with exactly one positive finding and no unknown one, in every part; for loss softmax.
+    """
 
     studies: str | list[str] = "studies.parquet"
     findings: str | list[str] | None = None
     uncertain: Literal["ignore", "ones", "zeros", "smooth"] = "ignore"
+    single_label: bool = False
     cache: CacheSpec = field(default_factory=CacheSpec)
     split: SplitSpec = field(default_factory=SplitSpec)
     stages: list[Stage] = field(default_factory=lambda: [Stage()])

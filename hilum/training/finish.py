@@ -89,7 +89,7 @@ def predict_and_report(
         note = " ".join(filter(None, notes)) or None
         write_predictions(as_predictions(table, bundle, "study", note, split, tta=used(recipe.predict)), judged)
     if judged:
-        evaluate([judged], folder.studies, folder.report, progress=progress)
+        evaluate([judged], folder.studies, folder.report, single_label=recipe.single_label, progress=progress)
 
 
 def _device(model: Classifier) -> torch.device:

@@ -11,8 +11,9 @@ from hilum.data.cache import Cache
 from hilum.data.context import wanted_by
 from hilum.data.splits import folds, hold_out
 from hilum.errors import InputError
+from hilum.findings import finding_set
 from hilum.recipe import Choice, ModelSpec, Recipe, SplitSpec, Stage
-from hilum.tables import Level, Uncertain, check_studies, read_studies, studies_metadata
+from hilum.tables import Level, Uncertain, check_studies, finding_names, read_studies, studies_metadata
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,23 @@ def split_studies(recipe: Recipe) -> StudyTable:
     tables = [read_studies(path) for path in paths]
     facts = [studies_metadata(path) for path in paths]
     table = tables[0] if len(tables) == 1 else check_studies(pl.concat(tables, how="diagonal"), ", ".join(paths))
+    if recipe.single_label:
+        findings = list(finding_set(recipe.findings)) if recipe.findings else finding_names(table)
+        table = _single_label(table, [name for name in findings if name in table.columns])
     return StudyTable(
         table=_split(table, recipe.split),
         level="image" if facts[0].get("label_level") == "image" else "study",
         note=next((fact["note"] for fact in facts if fact.get("note")), None),
     )
+
+
+def _single_label(table: pl.DataFrame, findings: list[str]) -> pl.DataFrame:
+    """The images with exactly one positive finding and no unknown or uncertain one."""
+    known = [pl.col(name).is_in([0, 1]).fill_null(False) for name in findings]
+    kept = table.filter(pl.all_horizontal(known), pl.sum_horizontal(*findings) == 1)
+    if kept.is_empty():
+        raise InputError("no image has exactly one finding and no unknown one", do="set single_label to false")
+    return kept
 
 
 def _split(table: pl.DataFrame, spec: SplitSpec) -> pl.DataFrame:

@@ -42,6 +42,10 @@ def check_recipe(recipe: Recipe) -> None:
     transforms(recipe.predict.tta)
     for tracker in recipe.trackers:
         choose("tracker", TRACKERS, tracker)
+    if not recipe.single_label and "softmax" in [stage.loss.name for stage in recipe.stages]:
+        raise InputError(
+            "loss softmax is for studies with exactly one finding", do="set single_label: true, or choose another loss"
+        )
     split = recipe.split
     if not (0 < split.valid < 1 and 0 <= split.test < 1 and split.valid + split.test < 1):
         raise InputError(f"split: valid {split.valid} and test {split.test} leave nothing to train on", do="lower them")

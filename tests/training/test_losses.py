@@ -15,7 +15,8 @@ from hilum.training.losses.loss import Loss, LossOptions
 
 ACROSS_FINDINGS = {"distribution_balanced"}  # an entry's value depends on the study's other labels, too
 PAGE = Path(__file__).parents[2] / "docs/reference/recipe.md"
-CASES = [(name, {}) for name in LOSSES] + [
+EXCLUSIVE = {"softmax"}  # of findings that exclude one another, no sum over entries: see test_single_label.py
+CASES = [(name, {}) for name in LOSSES if name not in EXCLUSIVE] + [
     ("focal", {"class_weights": "class_balanced"}),
     ("class_balanced", {"gamma": 2.0, "weigh": "both"}),
     ("bce", {"smoothing": 0.1}),

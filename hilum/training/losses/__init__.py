@@ -18,6 +18,7 @@ from hilum.training.losses.focal import Focal
 from hilum.training.losses.ldam import LDAM
 from hilum.training.losses.loss import Loss, known_weight
 from hilum.training.losses.robust import RobustAsymmetric
+from hilum.training.losses.softmax import Softmax
 
 LOSSES: dict[str, Callable[..., Loss]] = {
     "bce": BCE,
@@ -38,6 +39,7 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     ),
     "logit_adjusted": LogitAdjusted,
     "mae": MAE,
+    "softmax": Softmax,  # of findings that exclude one another
 }
 AROUND = ("parents", "parent_weight")  # options of the term that any loss may have on top
 
