@@ -84,14 +84,21 @@ def _notes(rows: pl.DataFrame, copies: int, refused: Counter[str]) -> list[str]:
     notes = []
     if rows.height:
         studies, patients = rows["study_id"].n_unique(), rows["patient_id"].drop_nulls().n_unique()
-        notes.append(f"{rows.height:,} DICOM files of {studies:,} studies and {patients:,} patients, by their headers.")
+        of = f"{_counted(studies, 'study', 'studies')} and {_counted(patients, 'patient')}"
+        notes.append(f"{_counted(rows.height, 'DICOM file')} of {of}, by their headers.")
         if patients == 1 and studies > 1:
             notes.append(
                 "All DICOM files that name a patient name the same one: if their patients were replaced by one name, "
                 "give a table with the true ones, or say --patients unknown."
             )
     if copies:
-        notes.append(f"{copies:,} DICOM files are copies of others, byte by byte, and were left out.")
+        are, were = ("is a copy of another", "was") if copies == 1 else ("are copies of others", "were")
+        notes.append(f"{_counted(copies, 'DICOM file')} {are}, byte by byte, and {were} left out.")
     for code, count in refused.most_common():
-        notes.append(f"{count:,} DICOM files were left out ({code}): {REFUSALS[code][0]}.")
+        were = "was" if count == 1 else "were"
+        notes.append(f"{_counted(count, 'DICOM file')} {were} left out ({code}): {REFUSALS[code][0]}.")
     return notes
+
+
+def _counted(count: int, one: str, many: str | None = None) -> str:
+    return f"1 {one}" if count == 1 else f"{count:,} {many or one + 's'}"

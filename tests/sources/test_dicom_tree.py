@@ -137,8 +137,8 @@ def test_what_cannot_be_used_is_counted_by_reason(tree: Path) -> None:
     (tree / "cut").write_bytes(whole[:400])
     imported = import_folder(tree)
     assert imported.studies.height == 3
-    for words in ("2 DICOM files were left out (for-processing-image)", "1 DICOM files were left out (multi-frame)",
-                  "1 DICOM files were left out (broken-header)"):  # fmt: skip
+    for words in ("2 DICOM files were left out (for-processing-image)", "1 DICOM file was left out (multi-frame)",
+                  "1 DICOM file was left out (broken-header)"):  # fmt: skip
         assert words in notes(imported)
 
 
@@ -152,7 +152,7 @@ def test_copies_are_kept_once_and_impostors_refused(tree: Path) -> None:
     (tree / "copy").write_bytes((tree / "a" / "IM0001").read_bytes())
     imported = import_folder(tree)
     assert imported.studies.height == 3
-    assert "1 DICOM files are copies of others" in notes(imported)
+    assert "1 DICOM file is a copy of another, byte by byte, and was left out" in notes(imported)
     dicom(tree / "impostor", "1.1", ViewPosition="AP")
     with pytest.raises(InputError, match=r"'copy' and 'impostor' have one SOP instance UID and differ"):
         import_folder(tree)
