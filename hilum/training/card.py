@@ -1,12 +1,18 @@
 """The model card: what a bundle is, from facts alone; no path and no id leaves by it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from hilum.bundle import Bundle
 
 
-def model_card(bundle: Bundle, valid: dict[str, float], seed: int) -> str:
-    """Markdown for people who are handed the bundle. valid: the validation values of the chosen epoch, by name."""
+def model_card(
+    bundle: Bundle, valid: dict[str, float], seed: int, pseudo: Mapping[str, Mapping[str, Any]] | None = None
+) -> str:
+    """Markdown for people who are handed the bundle.
+
+    valid: the validation values of the chosen epoch, by name; pseudo: by stage what the manifest says of its pseudo labels.
+    """
     parts = bundle.architecture
     rows = "\n".join(
         f"| {name} | {bundle.positives[name]:,} | {bundle.known[name]:,} | {_share(bundle.positives[name], bundle.known[name])} |"
@@ -21,7 +27,7 @@ Research software, not for clinical use.{f" {bundle.note}" if bundle.note else "
 - Images: {bundle.pixels.size} x {bundle.pixels.size} px grey, fit `{bundle.pixels.fit}`, tone `{bundle.pixels.tone}`; up to {bundle.views} views of a study
 - Backbone `{_named(parts["backbone"])}`, fusion `{parts["fusion"]["name"]}`, head `{parts["head"]["name"]}`
 - Trained on: {", ".join(bundle.sources)}; seed {seed}
-- On validation patients, at the chosen epoch: {values}. The epoch was chosen by these values: they are no test result.
+{_pseudo(pseudo or {})}- On validation patients, at the chosen epoch: {values}. The epoch was chosen by these values: they are no test result.
 - Probabilities are the plain logistic of the logits until `hilum calibrate` puts maps into `operating_points.csv`. Thresholds in `operating_points.csv` were chosen on validation patients.
 - Licence of the weights: {bundle.licence or "not stated"}
 
@@ -29,6 +35,16 @@ Research software, not for clinical use.{f" {bundle.note}" if bundle.note else "
 |---|---:|---:|---:|
 {rows}
 """
+
+
+def _pseudo(stages: Mapping[str, Mapping[str, Any]]) -> str:
+    """A line per stage that learned from pseudo labels."""
+    return "".join(
+        f"- Pseudo labels: in stage `{name}` {facts['entries']:,} entries of {facts['samples']:,} samples are a model's"
+        f"{' (bundle `' + facts['teacher'][:12] + '`)' if facts['teacher'] else ''}, at weight {facts['weight']:g}, beside"
+        f" {facts['known_entries']:,} known ones. The counts below are of the known ones.\n"
+        for name, facts in stages.items()
+    )
 
 
 def _named(backbone: dict[str, Any]) -> str:

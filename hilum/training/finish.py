@@ -60,7 +60,8 @@ def save_bundle(
     facts, _ = load_checkpoint(folder.best(stage.name))
     chosen = {key: value for key, value in facts.items() if key.startswith("valid_")}
     weights = {key: value.detach().cpu().numpy() for key, value in model.state_dict().items()}
-    card = model_card(bundle, chosen, stage.train.seed)
+    pseudo = {name: facts["pseudo"] for name, facts in folder.stage_facts().items() if facts.get("pseudo")}
+    card = model_card(bundle, chosen, stage.train.seed, pseudo)
     return write_bundle(bundle, weights, folder.bundle, recipe=without_folders(recipe).to_yaml(), card=card)
 
 

@@ -112,6 +112,9 @@ def test_a_run_on_pseudo_labels(data, tmp_path):
     labels = labels_of(studies, FINDINGS).values
     assert manifest["entries"] == int(np.isnan(labels).sum())
     assert manifest["start"] == "starts from scratch"
+    told = f"in stage `main` {manifest['entries']:,} entries of {manifest['samples']:,} samples are a model's"
+    assert told in (taught / "bundle" / "card.md").read_text()
+    assert "Pseudo" not in (plain / "bundle" / "card.md").read_text()
     with pytest.raises(InputError, match="not the pseudo labels that the run began with"):
         lay_again(data, manifest | {"content": "another"})
     assert lay_again(data, manifest) == manifest
