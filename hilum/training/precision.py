@@ -4,12 +4,17 @@ import torch
 
 from hilum.errors import InputError, nearest
 
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 def choose_precision(wish: str, device: torch.device) -> tuple[str, str]:
     """(precision of Lightning Fabric, the reason in words) for `auto` or a wish. Raises InputError for an unknown wish."""
     if wish != "auto":
+        if wish in ("bf16-true", "16-true", "64-true"):
+            raise InputError(
+                f"precision {wish!r} would keep the weights themselves in another format than 32-bit floats, which a bundle holds",
+                do="take bf16-mixed, which computes in bf16 and keeps the weights as they are",
+            )
         if wish not in PRECISIONS:
             raise InputError(f"there is no precision {wish!r}", do=nearest(wish, ("auto", *PRECISIONS)))
         return wish, "as the recipe says"

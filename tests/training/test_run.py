@@ -167,6 +167,14 @@ def test_a_bad_table_leaves_nothing_behind(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64-true"])
+def test_weights_stay_32_bit_floats(tmp_path, precision):
+    with pytest.raises(InputError, match="bf16-mixed") as told:
+        train("demo", [f"train.precision={precision}"], run=tmp_path / "run")
+    assert precision in str(told.value)
+    assert not (tmp_path / "run").exists()
+
+
 def _start(data: Path, folder: Path, *more: str) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "hilum.cli", "train", *more, "--run", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
