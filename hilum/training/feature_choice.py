@@ -64,6 +64,8 @@ def choose_features(
         f"features  of {images + len(valid.image_ids):,} images as they are{augmented}: {told_bytes(features.bytes)} in {base}"
     )
     say(f"          computed once, {told_bytes(features.bytes_missing)} of it now: {reason}")
+    if fabric.world_size > 1 and features.bytes_missing:
+        say(f"          by one of {fabric.world_size} processes; the others wait until it is done")
     started = time.monotonic()
     computed = features.compute(progress)
     seconds = time.monotonic() - started if computed else 0.0

@@ -205,6 +205,16 @@ def test_a_run_killed_within_its_second_stage_goes_on_bit_for_bit(data, run, tmp
     assert not (data / "cache" / "features").exists(), "for a stage that is finished no features are computed"
 
 
+def test_processes_that_wait_are_spoken_of(tmp_path, small, monkeypatch):
+    alone, several, done = [], [], []
+    chosen(tmp_path / "one", small, monkeypatch, said=alone)
+    monkeypatch.setattr(Fabric, "world_size", 4)
+    chosen(tmp_path / "four", small, monkeypatch, said=several)
+    chosen(tmp_path / "four", small, monkeypatch, said=done)
+    assert any("one of 4 processes; the others wait" in line for line in several)
+    assert not any("the others wait" in line for line in [*alone, *done])
+
+
 @pytest.mark.long
 def test_two_processes_share_one_feature_cache(data, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--", "hilum.cli",
