@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from hilum.cli import app
-from hilum.recipe import CacheSpec, SplitSpec, Stage, TrainSpec
+from hilum.recipe import CacheSpec, PredictSpec, SplitSpec, Stage, TrainSpec
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize(
-    ("prefix", "spec"), [("cache.", CacheSpec), ("split.", SplitSpec), ("train.", TrainSpec), ("", Stage)]
+    ("prefix", "spec"),
+    [("cache.", CacheSpec), ("split.", SplitSpec), ("train.", TrainSpec), ("predict.", PredictSpec), ("", Stage)],
 )
 def test_every_option_stands_on_the_page_with_its_default(prefix, spec):
     rows = {}
