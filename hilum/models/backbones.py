@@ -1,8 +1,8 @@
-"""Backbones: any timm network in grey, with the facts timm knows of it."""
+"""Backbones: any timm network in grey, with the facts timm knows of it, and a few of our own."""
 
 import difflib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
@@ -11,7 +11,15 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from hilum.builders import check_options
 from hilum.errors import InputError, MachineError
+from hilum.models.custom_cnn import custom_cnn
+
+# beside every name that timm has; a network of this kind has timm's pretrained_cfg, num_features and forward_features
+BACKBONES: dict[str, Callable[..., nn.Module]] = {"custom_cnn": custom_cnn}
+
+# what some of timm's networks keep of their classifier, though their feature map may never pass it
+_OF_A_CLASSIFIER = ("head", "fc_norm", "pre_logits", "conv_head", "aggregate", "pre_classifier", "in_conv")
 
 
 @dataclass(frozen=True)
@@ -38,15 +46,18 @@ class BackboneFacts:
 class Backbone(nn.Module):
     """images (N, 1, H, W) float in [0, 1] -> feature map (N, C, h, w), whatever their view (N,).
 
-    options: what timm was given besides the name.
+    options: what the builder was given besides the name.
+    headless: the hidden layers of a classifier were taken off (VGG's are 120 of its 140 million parameters).
+    coordinates: the network also reads each pixel's row and column, each from -1 to 1.
     """
 
     mean: Tensor
     std: Tensor
     routes = False  # by view: another view changes nothing here
 
-    def __init__(self, network: nn.Module, facts: BackboneFacts, options: Mapping[str, Any]):
+    def __init__(self, network: nn.Module, facts: BackboneFacts, options: Mapping[str, Any], *, headless: bool = False):
         super().__init__()
+        self.headless, self.coordinates = headless, bool(options.get("coordinates"))
         # channels last: the layout that convolutions are fastest in, on processors and on tensor cores
         self.network, self.facts = network.to(memory_format=torch.channels_last), facts  # type: ignore[call-overload]
         self.options = dict(options)
@@ -64,10 +75,26 @@ class Backbone(nn.Module):
     @property
     def architecture(self) -> dict[str, Any]:
         """What `rebuild_backbone` needs, as plain values for JSON."""
-        return {"name": self.facts.name, "options": self.options, "facts": self.facts.as_dict()}
+        told = {"name": self.facts.name, "options": self.options, "facts": self.facts.as_dict()}
+        return {**told, "headless": True} if self.headless else told
+
+    @property
+    def idle(self) -> dict[str, nn.Parameter]:
+        """Parameters left of a classifier, by name: the feature map does without most of them."""
+        named = self.network.named_parameters()
+        return {f"network.{name}": value for name, value in named if name.split(".")[0] in _OF_A_CLASSIFIER}
 
     def forward(self, images: Tensor, view: Tensor | None = None) -> Tensor:
-        features: Tensor = self.network.forward_features((images - self.mean) / self.std)  # type: ignore[operator]
+        pixels = (images - self.mean) / self.std
+        if self.coordinates:
+            pixels = torch.cat([pixels, _places(pixels)], dim=1)
+        maps = self._maps(self.network.forward_features(pixels))  # type: ignore[operator]
+        if self.training:  # idle weights stay in the graph, with a gradient of zero, as several processes expect
+            for parameter in self.idle.values():
+                maps = maps + 0.0 * parameter.sum()
+        return maps
+
+    def _maps(self, features: Tensor) -> Tensor:
         if features.ndim == 3:  # a transformer's tokens, class and register tokens first
             features = features[:, getattr(self.network, "num_prefix_tokens", 0) :]
             height, width = self.network.patch_embed.grid_size  # type: ignore[union-attr, misc]
@@ -77,16 +104,48 @@ class Backbone(nn.Module):
         return features
 
 
-def build_backbone(name: str, image_size: int, *, pretrained: bool | None = None, **options: Any) -> Backbone:
-    """A timm network with one input channel and no classifier.
+def _places(pixels: Tensor) -> Tensor:
+    """(N, 2, H, W): row and column of each pixel, from -1 (top, left) to 1."""
+    sides = [torch.linspace(-1, 1, side, device=pixels.device, dtype=pixels.dtype) for side in pixels.shape[2:]]
+    return torch.stack(torch.meshgrid(*sides, indexing="ij")).expand(len(pixels), -1, -1, -1)
 
-    name: `convnext_small.fb_in22k_ft_in1k`, or `hf-hub:...` / `local-dir:...` as timm takes them (these fix the weights).
+
+def build_backbone(
+    name: str, image_size: int, *, pretrained: bool | None = None, coordinates: bool = False, **options: Any
+) -> Backbone:
+    """A network with one input channel and no classifier.
+
+    name: of BACKBONES or of timm, `convnext_small.fb_in22k_ft_in1k`, or `hf-hub:...` / `local-dir:...` as timm takes them
+        (these fix the weights).
     image_size: side of the images in pixels, for networks that are built for one size.
     pretrained: load the weights of that name, by default where the name has a tag (`resnet18.a1_in1k`); on failure a
         MachineError, never a silent random start.
-    options: passed to timm (drop_path_rate, drop_rate, ...).
+    coordinates: also read each pixel's row and column (CoordConv, Liu et al. 2018), by weights that start at zero, so that a
+        pretrained network is what it was. Guendel et al. 2018 make a DenseNet location-aware by training it on labels of
+        location as well; tables here have none, so the network is told where it looks instead: our reading.
+    options: passed to the builder, or to timm (drop_path_rate, drop_rate, ...).
     """
-    check_backbone(name)
+    return _built(name, image_size, pretrained, coordinates, options, headless=True)
+
+
+def _built(
+    name: str,
+    image_size: int,
+    pretrained: bool | None,
+    coordinates: bool,
+    options: Mapping[str, Any],
+    *,
+    headless: bool,
+) -> Backbone:
+    check_backbone(name, options)
+    kept = {**options, **({"coordinates": True} if coordinates else {})}
+    if name in BACKBONES:
+        if pretrained:
+            raise InputError(f"backbone {name!r} has no pretrained weights", do="leave model.backbone.pretrained out")
+        network = BACKBONES[name](**options)
+        if coordinates:
+            _widen(network)
+        return Backbone(network, facts_of(network, loaded=False), kept)
     loaded = pretrained if pretrained is not None else "." in name or ":" in name
     known = timm.get_pretrained_cfg(name) if ":" not in name else None
     sized = {"img_size": image_size} if known and known.fixed_input_size else {}
@@ -102,12 +161,31 @@ def build_backbone(name: str, image_size: int, *, pretrained: bool | None = None
             f"the weights of backbone {name!r} cannot be loaded ({first})",
             do="check the connection, name a folder as local-dir:PATH, or set model.backbone.pretrained=false",
         ) from error
+    dropped = headless and any(name.startswith("pre_logits.") for name, _ in network.named_parameters())
+    if dropped:
+        network.pre_logits = nn.Identity()
+    if coordinates:
+        _widen(network)
     facts = facts_of(network, loaded=loaded)
     if loaded and facts.licence and "nc" in facts.licence:
         warnings.warn(
             f"the weights of {facts.name} are licensed {facts.licence}: non-commercial use only", stacklevel=2
         )
-    return Backbone(network, facts, options)
+    return Backbone(network, facts, kept, headless=dropped)
+
+
+def _widen(network: nn.Module) -> None:
+    """Two more input channels for the first convolution, whose weights start at zero."""
+    known: Any = network.pretrained_cfg
+    if not isinstance(known["first_conv"], str) or not known["first_conv"]:
+        raise InputError(
+            f"backbone {known['architecture']!r} has no single first convolution that could read coordinates",
+            do="choose another backbone, or leave coordinates out",
+        )
+    first: Any = network.get_submodule(known["first_conv"])
+    new = first.weight.new_zeros(first.weight.shape[0], 2, *first.weight.shape[2:])
+    first.weight = nn.Parameter(torch.cat([first.weight.detach(), new], dim=1))
+    first.in_channels += 2
 
 
 _FROM_ELSEWHERE = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
@@ -116,27 +194,32 @@ _FROM_ELSEWHERE = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "ch
 def rebuild_backbone(architecture: Mapping[str, Any], image_size: int) -> Backbone:
     """The backbone that a bundle describes, with random weights. Raises InputError where it asks for weights from elsewhere."""
     name, options = architecture["name"], architecture["options"]
-    if ":" in name or not timm.is_model(name):
+    if name not in BACKBONES and (":" in name or not timm.is_model(name)):
         raise InputError(f"the bundle names the backbone {name!r}, which is no timm architecture", do="do not use it")
     if strange := [option for option in _FROM_ELSEWHERE if option in options]:
         raise InputError(f"the bundle gives its backbone the option {strange[0]!r}", do="do not use it")
-    backbone = build_backbone(name, image_size, pretrained=False, **options)
-    told = BackboneFacts(
-        **architecture["facts"]
-    )  # normalisation belongs to the weights, whatever this timm version says
+    plain = {key: value for key, value in options.items() if key != "coordinates"}
+    headless = architecture.get("headless", False)
+    backbone = _built(name, image_size, False, bool(options.get("coordinates")), plain, headless=headless)
+    # normalisation belongs to the weights, whatever this timm version says
+    told = BackboneFacts(**architecture["facts"])
     backbone.facts = told
     backbone.mean.fill_(told.mean)
     backbone.std.fill_(told.std)
     return backbone
 
 
-def check_backbone(name: str) -> None:
-    """Raise InputError, with the nearest name, for a backbone that timm does not have; builds nothing."""
-    if ":" in name:
-        return
-    if not timm.is_model(name):
+def check_backbone(name: str, options: Mapping[str, Any] | None = None) -> None:
+    """Raise InputError, with the nearest name, for a backbone that nobody has, or an option that one of ours does not take.
+
+    What timm makes of its options is seen when it builds.
+    """
+    if name in BACKBONES:
+        ours = {key: value for key, value in (options or {}).items() if key not in ("pretrained", "coordinates")}
+        check_options("backbone", name, BACKBONES[name], ours)
+    elif ":" not in name and not timm.is_model(name):
         stem = name.split(".")[0]
-        known = timm.list_models()
+        known = [*BACKBONES, *timm.list_models()]
         close = difflib.get_close_matches(stem, known, n=4)
         hint = f"did you mean {close[0]!r}? Near it: {', '.join(close)}" if close else "see timm.list_models()"
         raise InputError(f"timm has no backbone {name!r}", do=hint)

@@ -131,7 +131,7 @@ def check_by_view(
     """Raise InputError for a name or option that cannot work; builds nothing."""
     for value in (frontal, lateral):
         if value is not None:
-            check_backbone(_named(value)[0])
+            check_backbone(*_named(value))
     if unknown == "predicted" and not view_classifier:
         raise InputError(
             "backbone by_view: unknown views are to be predicted, but no view_classifier is named",

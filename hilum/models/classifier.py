@@ -101,7 +101,7 @@ def check_model(spec: ModelSpec) -> tuple[Any, Any]:
         check_options("backbone", "by_view", build_by_view, spec.backbone.options)
         check_by_view(**spec.backbone.options)
     else:
-        check_backbone(spec.backbone.name)
+        check_backbone(spec.backbone.name, spec.backbone.options)
     fusion, head = choose("fusion", FUSIONS, spec.fusion.name), choose("head", HEADS, spec.head.name)
     check_options("fusion", spec.fusion.name, fusion, spec.fusion.options)
     check_options("head", spec.head.name, head, spec.head.options)
