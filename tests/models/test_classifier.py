@@ -92,6 +92,20 @@ def test_ml_decoder_projects_each_group_by_itself():
     torch.testing.assert_close(head(tokens), looped)
 
 
+def test_a_shared_classifier_asks_every_query_alike():
+    torch.manual_seed(0)
+    head = ml_decoder(16, 5, dim=8, heads=2, hidden=16, classifier="shared").eval()
+    assert (head.weight.shape, head.bias.shape) == ((1, 8, 1), (1,))
+    tokens = torch.randn(3, 4, 16)
+    logits = head(tokens)
+    assert logits.shape == (3, 5)
+    with torch.no_grad():
+        head.queries.copy_(head.queries.flip(0))
+    torch.testing.assert_close(head(tokens), logits.flip(1))
+    with pytest.raises(InputError, match="shared classifier"):
+        ml_decoder(16, 5, groups=2, dim=8, heads=2, hidden=16, classifier="shared")
+
+
 def test_ml_decoder_cross_attention_equals_torch():
     torch.manual_seed(0)
     own = ml_decoder(16, 4, dim=8, heads=2, hidden=16).eval().layers[0].attend

@@ -33,10 +33,20 @@ class MLDecoder(nn.Module):
     """tokens (B, T, C), mask bool (B, T) or None -> logits (B, F) (Ridnik et al. 2023, ML-Decoder).
 
     The group projection is one product: weight (G, D, ceil(F / G)), where the authors' code loops over groups.
+    shared: one such weight and one bias for all queries.
     """
 
     def __init__(
-        self, channels: int, findings: int, groups: int, dim: int, heads: int, hidden: int, layers: int, dropout: float
+        self,
+        channels: int,
+        findings: int,
+        groups: int,
+        dim: int,
+        heads: int,
+        hidden: int,
+        layers: int,
+        dropout: float,
+        shared: bool,
     ):
         super().__init__()
         self.findings = findings
@@ -44,8 +54,8 @@ class MLDecoder(nn.Module):
         self.queries = nn.Parameter(torch.randn(groups, dim))
         self.layers = nn.ModuleList(DecoderLayer(dim, heads, hidden, dropout) for _ in range(layers))
         width = math.ceil(findings / groups)
-        self.weight = nn.Parameter(torch.empty(groups, dim, width))
-        self.bias = nn.Parameter(torch.zeros(findings))
+        self.weight = nn.Parameter(torch.empty(1 if shared else groups, dim, width))
+        self.bias = nn.Parameter(torch.zeros(1 if shared else findings))
         nn.init.trunc_normal_(self.weight, std=dim**-0.5)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -55,7 +65,7 @@ class MLDecoder(nn.Module):
         answers = self.queries.expand(len(tokens), -1, -1)
         for layer in self.layers:
             answers = layer(answers, memory, mask)
-        logits = torch.einsum("bgd,gdw->bgw", answers, self.weight).flatten(1)
+        logits = torch.einsum("bgd,gdw->bgw", answers, self.weight.expand(len(self.queries), -1, -1)).flatten(1)
         return logits[:, : self.findings] + self.bias
 
 
@@ -70,8 +80,14 @@ def ml_decoder(
     layers: int = 1,
     dropout: float = 0.1,
     queries: Literal["learned", "fixed"] = "learned",
+    classifier: Literal["separate", "shared"] = "separate",
 ) -> nn.Module:
-    """ML-Decoder. groups auto = one query per finding, at most 100; queries fixed = random and never trained, as published."""
+    """ML-Decoder.
+
+    groups: auto = one query per finding, at most 100. queries: fixed = random and never trained, as published.
+    classifier: a last layer per finding, or one for all queries, which then have to be one per finding (the frame that
+    Hong and Dai 2023 start from; the former is their trick "separate classifier").
+    """
     if dim % heads:
         raise InputError(f"head ml_decoder: dim {dim} is not a multiple of heads {heads}", do="change one of them")
     count = min(100, findings) if groups == "auto" else groups
@@ -79,6 +95,11 @@ def ml_decoder(
         raise InputError(
             f"head ml_decoder: {count} groups for {findings} findings", do=f"choose 1 to {findings}, or auto"
         )
-    head = MLDecoder(channels, findings, count, dim, heads, hidden, layers, dropout)
+    shared = classifier == "shared"
+    if shared and count < findings:
+        raise InputError(
+            f"head ml_decoder: a shared classifier for {count} groups of {findings} findings", do="set groups=auto"
+        )
+    head = MLDecoder(channels, findings, count, dim, heads, hidden, layers, dropout, shared)
     head.queries.requires_grad_(queries == "learned")
     return head
