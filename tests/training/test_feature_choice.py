@@ -19,6 +19,7 @@ from hilum.errors import InputError, MachineError
 from hilum.recipe import TrainSpec, parse_recipe
 from hilum.tables import read_predictions
 from hilum.training import feature_choice
+from hilum.training.checkpoint import load_checkpoint, save_checkpoint
 from hilum.training.feature_choice import choose_features
 from hilum.training.features import StageFeatures
 from hilum.training.loop import StageLoop
@@ -203,6 +204,21 @@ def test_a_run_killed_within_its_second_stage_goes_on_bit_for_bit(data, run, tmp
     shutil.rmtree(data / "cache" / "features")
     train(None, run=tmp_path / "run", resume=True)
     assert not (data / "cache" / "features").exists(), "for a stage that is finished no features are computed"
+
+
+def test_checkpoints_of_earlier_days_hold_what_is_frozen_and_load(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "run")
+    whole = load_file(run[0] / "bundle" / "model.safetensors")
+    frozen = {key: value for key, value in whole.items() if key.startswith("backbone.")}
+    for name in ("best", "last"):
+        path = tmp_path / "run" / "fusion" / "checkpoints" / f"{name}.safetensors"
+        facts, groups = load_checkpoint(path)
+        save_checkpoint(path, facts, **(groups | {"model": groups["model"] | frozen}))
+    shutil.rmtree(tmp_path / "run" / "bundle")
+    train(None, run=tmp_path / "run", resume=True)
+    again = load_file(tmp_path / "run" / "bundle" / "model.safetensors")
+    assert again.keys() == whole.keys()
+    assert all(torch.equal(again[key], whole[key]) for key in whole)
 
 
 def test_processes_that_wait_are_spoken_of(tmp_path, small, monkeypatch):
