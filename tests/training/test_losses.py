@@ -9,9 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hilum.batches.dataset import Studies
 from hilum.errors import InputError
+from hilum.recipe import parse_recipe
 from hilum.training.losses import LOSSES, build_loss, check_loss, known_weight
 from hilum.training.losses.loss import Loss, LossOptions
+from hilum.training.stage import _loss
+from tests import small
+from tests.small import small_studies
 
 ACROSS_FINDINGS = {"distribution_balanced"}  # an entry's value depends on the study's other labels, too
 PAGE = Path(__file__).parents[2] / "docs/reference/recipe.md"
@@ -227,3 +232,10 @@ def test_the_parents_term_keeps_the_contract(seed, rows):
 def test_parents_are_findings_of_the_run():
     with pytest.raises(InputError, match=r"'Pneumonias'.*[Dd]id you mean 'Pneumonia'"):
         build_loss("bce", [1.0] * 3, 10, findings=FINDINGS, parents={"Pneumonias": "Lung Opacity"})
+
+
+def test_a_stage_hands_the_names_of_its_findings_to_the_loss():
+    stage = parse_recipe({"loss": {"name": "focal", "parents": {"Hernia": ["Mass", "Edema"]}}}).stages[0]
+    table, images = small_studies(patients=4)
+    loss = _loss(stage, Studies(table, images, small.FINDINGS))
+    assert (loss.child.tolist(), loss.parent.tolist()) == ([2, 2], [1, 0])

@@ -33,7 +33,7 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "class_aware": ClassAware,
     "ldam": LDAM,
     "distribution_balanced": DistributionBalanced,
-    # what the winner of CXR-LT 2026 calls so: margins and the root of class-balanced weights; here the margins grow to the tail
+    # what the winner of CXR-LT 2026 calls distribution-balanced, but with margins that grow towards the tail
     "balanced_margin": partial(
         LDAM, max_margin=0.2, scale=1.0, class_weights="class_balanced", power=0.5, weigh="both"
     ),

@@ -19,9 +19,9 @@ class BCE(Loss):
 class LogitAdjusted(Loss):
     """Binary cross-entropy of x + tau log(pi / (1 - pi)), pi the prevalence in training (Menon et al. 2021).
 
-    The paper adds tau log pi before a softmax; with one sigmoid per finding that is tau times the log odds. Its minimum is
-    at the logit of the share of positives less tau times the log odds: with tau = 1 the model's p says how much
-    more the image speaks for the finding than the training set did, and one half means no more and no less. Such
+    The paper adds tau log pi before a softmax; with one sigmoid per finding that is tau times the log odds. Its minimum
+    is at the logit of the share of positives less tau times the log odds: with tau = 1 the model's p says how much more
+    the image speaks for the finding than the training set did, and one half means no more and no less. Such
     probabilities have to be calibrated before they are read as chances; rankings within a finding need no such thing.
 
     A finding with no positives, or no negatives, gets the odds of half a one.

@@ -11,8 +11,8 @@ from hilum.training.losses.loss import Loss, LossOptions
 
 
 class ClassAware(Loss):
-    """-[y w+ log p + (1 - y) w- log(1 - p_m)], w+ = 1 - a^(1-p), w- = 1 - (1-a)^p, p_m = max(p - m, 0), a the prevalence
-    (Dang, Nguyen and Nguyen 2023, a capstone project at FPT University: slides only).
+    """-[y w+ log p + (1 - y) w- log(1 - p_m)], w+ = 1 - a^(1-p), w- = 1 - (1-a)^p, p_m = max(p - m, 0), a the
+    prevalence (Dang, Nguyen and Nguyen 2023, a capstone project at FPT University: slides only).
 
     margin: m; 0 is their ablation "without margin".
     decoupled: two weights, as above. False is our reading of their ablation "without decoupling", which the source
@@ -21,11 +21,12 @@ class ClassAware(Loss):
     The source leaves open, and so these are choices:
     shifted_weight: whether w- sees p_m. Off, as its equations have p in w- and p_m in the logarithm.
     weight_gradient: whether the gradient flows through w+ and w-. On, as the loss is the function that is written.
-    w_i, a weight per finding "based on the ratio of positives between classes": off; class_weights with `weigh: both` gives one.
-    The sum over findings is published; the mean over entries here differs by a factor.
+    w_i, a weight per finding "based on the ratio of positives between classes": off; class_weights with `weigh: both`
+        gives one.
+    Published as a sum over findings; the mean over entries here differs by a factor.
 
-    For a rare finding w+ is near 1 and w- near a p: negatives nearly vanish, and its probabilities come out far above its prevalence.
-    Prevalences are kept within 1e-6 of 0 and 1, where a weight would be nothing.
+    For a rare finding w+ is near 1 and w- near a p: negatives nearly vanish, and its probabilities come out far above
+    its prevalence. Prevalences stay 1e-6 away from 0 and 1, where a weight would be nothing.
     """
 
     log_share: Tensor

@@ -13,9 +13,9 @@ from hilum.training.losses.loss import Loss
 class Consistent(Loss):
     """The loss it is given, plus weight * max(0, p_child - p_parent)^2 for each pair (Wehrmann et al. 2018).
 
-    pairs: (child, parent) as places among the findings. The term stands at the child's entry, where both labels are known:
-    so it is masked, averaged and weighed like every other, and a batch in parts gives what the whole gives.
-    It does not depend on labels: one that contradicts its pair (child 1, parent 0) is not forgiven.
+    pairs: (child, parent) as places among the findings. The term stands at the child's entry, where both labels are
+    known: so it is masked, averaged and weighed like every other, and a batch in parts gives what the whole gives.
+    Otherwise it does not depend on labels: those that contradict the pair (child 1, parent 0) are not let off.
     """
 
     child: Tensor

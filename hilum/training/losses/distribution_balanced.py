@@ -20,12 +20,12 @@ class DistributionBalanced(Loss):
     gamma: f+ = (1 - sigmoid(x - v))^gamma and f- = sigmoid(L (x - v))^gamma, their focal variant; their released
         settings have 2 and a further factor 2 on the whole loss. 0, the equation, has none.
 
-    Defaults are those for COCO: lift, slope, centre are the paper's alpha, beta, mu, and negative_scale and bias its lambda and
-    kappa. The authors' code divides v by lambda, which they call a mistake (issue 8 of their repository); we do not.
-    Published for training with class-aware sampling, as a mean.
+    Defaults are those for COCO: lift, slope, centre are the paper's alpha, beta, mu, and negative_scale and bias its
+    lambda and kappa. The authors' code divides v by lambda, which they call a mistake (issue 8 of their repository); we
+    do not. Published for training with class-aware sampling, as a mean.
 
-    Not linear in the label: r follows from the study's labels, and a soft one enters its sum by its share. A study without
-    positives, which their data never has, gets the limit: r = lift + 1. An unknown label is left out of the sum.
+    Not linear in the label: r follows from the study's labels, and a soft one enters its sum by its share. A study
+    without positives, which their data never has, gets the limit: r = lift + 1. An unknown label is left out of the sum.
     """
 
     rarity: Tensor
@@ -59,7 +59,6 @@ class DistributionBalanced(Loss):
     def elementwise(self, logits: Tensor, labels: Tensor) -> Tensor:
         rarity = self.rarity.to(torch.promote_types(logits.dtype, torch.float32))
         drawn = (labels.to(rarity.dtype).nan_to_num(0.0) * rarity).sum(dim=1, keepdim=True)
-        balance = self.lift + torch.sigmoid(
-            self.slope * (rarity / drawn - self.centre)
-        )  # infinity, where none is drawn
+        share = rarity / drawn  # infinite in a study without positives
+        balance = self.lift + torch.sigmoid(self.slope * (share - self.centre))
         return (balance * super().elementwise(logits, labels)).to(logits.dtype)

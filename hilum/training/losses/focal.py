@@ -12,7 +12,8 @@ class Focal(Loss):
     """-[y (1 - p)^g log p + (1 - y) p^g log(1 - p)] (Lin et al. 2017, without their factor alpha).
 
     gamma: g; 0 is binary cross-entropy. Published as a sum over the image's boxes, divided by those with an object.
-    Its minimum lies between the share of positives and one half. The paper's alpha, one factor for all positives, is left to class_weights.
+    Its minimum lies between the share of positives and one half. The paper's alpha, one factor for all positives, is
+    left to class_weights.
     """
 
     def __init__(self, counts: Tensor, known: Tensor, *, gamma: float = 2.0, **options: Unpack[LossOptions]):

@@ -15,11 +15,12 @@ class LDAM(Loss):
 
     max_margin, scale: M, the margin of the rarest finding that has positives, and s.
 
-    The paper has a softmax over classes and takes the margin from the logit of the true one; with one sigmoid per finding
-    it is taken from the logits of positives. The margin follows from a bound in the number of positives seen, so n
-    counts them, whatever share of the entries is labelled. Its classifier is a cosine (|x| <= 1), for which s = 30 was meant; Holste
-    et al. 2022 have the same s on plain logits, where it makes the loss 30 times as steep. The model's p stays
-    sigmoid(x), far milder than sigmoid(s x): calibrate it. Soft labels count as shares of a positive with the margin and of a negative without.
+    The paper has a softmax over classes and takes the margin from the logit of the true one; with one sigmoid per
+    finding it is taken from the logits of positives. The margin follows from a bound in the number of positives seen,
+    so n counts them, whatever share of the entries is labelled. The paper's classifier is a cosine (|x| <= 1), for which
+    s = 30 was meant; Holste et al. 2022 have the same s on plain logits, where it makes the loss 30 times as steep. The
+    model's p stays sigmoid(x), far milder than sigmoid(s x): calibrate it. A soft label is a share of a positive with
+    the margin and of a negative without.
     """
 
     margin: Tensor
