@@ -168,6 +168,7 @@ class Stage:
     init:   an earlier stage, or a bundle folder, whose weights are loaded first, key by key.
     freeze: parts that are not trained and stay in evaluation mode (backbone, fusion, head).
     fresh:  parts that start anew, not from `init`.
+    objective: what is learnt: the findings' `labels`, or without labels `simclr`, which trains the backbone for a later stage.
     tau:    train nothing, but divide each row of the head's last layer by its length to the power tau, the best of these.
     pseudo: a teacher's labels where a training study has none; null = none.
     """
@@ -176,6 +177,7 @@ class Stage:
     init: str | None = None
     freeze: list[Literal["backbone", "fusion", "head"]] = field(default_factory=list)
     fresh: list[Literal["backbone", "fusion", "head"]] = field(default_factory=list)
+    objective: Choice = field(default_factory=lambda: Choice("labels"))
     tau: list[float] | None = None
     model: ModelSpec = field(default_factory=ModelSpec)
     loss: Choice = field(default_factory=lambda: Choice("bce"))
@@ -225,7 +227,7 @@ class Recipe:
 
 
 _ADAPTER = TypeAdapter(Recipe)
-_OF_A_STAGE = ("init", "freeze", "fresh", "tau", "model", "loss", "augment", "pseudo", "train")
+_OF_A_STAGE = ("init", "freeze", "fresh", "objective", "tau", "model", "loss", "augment", "pseudo", "train")
 
 
 class _Loader(yaml.SafeLoader):

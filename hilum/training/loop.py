@@ -58,6 +58,8 @@ class StageLoop:
     epoch's log line; predict: how validation studies are predicted.
     """
 
+    forward_methods: tuple[str, ...] = ("read",)  # of cached features, through the wrapper that keeps processes in step
+
     def __init__(
         self,
         fabric: Fabric,
@@ -84,7 +86,8 @@ class StageLoop:
         self.model = model
         steps = spec.optimizer.build("optimizer", OPTIMIZERS)
         self.wrapped, self.optimizer = fabric.setup(model, build_optimizer(model, spec.lr, spec.weight_decay, steps))
-        self.wrapped.mark_forward_method("read")  # of cached features, through the wrapper that keeps processes in step
+        for method in self.forward_methods:
+            self.wrapped.mark_forward_method(method)
         self.average = MovingAverage(model, spec.ema) if spec.ema else None
         if spec.select == "balanced_accuracy" and not exactly_one(valid.labels).any():
             raise InputError("no validation study has exactly one finding and none unknown", do="select by map instead")

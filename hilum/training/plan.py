@@ -21,6 +21,7 @@ from hilum.training.losses import check_loss
 from hilum.training.optim import OPTIMIZERS
 from hilum.training.precision import choose_precision
 from hilum.training.schedule import SCHEDULES
+from hilum.training.simclr import OBJECTIVES
 from hilum.training.tau import check_tau
 from hilum.training.trackers import TRACKERS
 
@@ -40,6 +41,11 @@ def check_recipe(recipe: Recipe) -> None:
             spec = PixelSpec(recipe.cache.size, recipe.cache.fit, recipe.cache.tone)
             check_pixels(spec, read_view_facts(judge).pixels, where=recipe.cache.folder)
     transforms(recipe.predict.tta)
+    if recipe.stages and recipe.stages[-1].objective.name != "labels":
+        raise InputError(
+            f"the last stage learns {recipe.stages[-1].objective.name}, not the findings",
+            do=f"add a stage with `init: {recipe.stages[-1].name}`",
+        )
     for tracker in recipe.trackers:
         choose("tracker", TRACKERS, tracker)
     if not recipe.single_label and "softmax" in [stage.loss.name for stage in recipe.stages]:
@@ -77,6 +83,12 @@ def _check_stage(stage: Stage, earlier: list[str]) -> None:
     if stage.fresh and stage.init is None:
         raise InputError(f"stage {stage.name}: without `init` every part is fresh", do="take `fresh` out")
     check_tau(stage)
+    stage.objective.build("objective", OBJECTIVES)
+    if stage.objective.name != "labels":
+        odd = {"train.accumulate": stage.train.accumulate > 1, "train.mix": stage.train.mix.name != "none",
+               "tau": stage.tau is not None, "freeze": bool(stage.freeze)}  # fmt: skip
+        if said := [name for name, given in odd.items() if given]:
+            raise InputError(f"stage {stage.name}: {said[0]} does not go with {stage.objective.name}", do="take it out")
     for name, least in _LEAST.items():
         if getattr(stage.train, name) < least:
             raise InputError(f"train.{name} is {getattr(stage.train, name)}", do=f"give at least {least}")

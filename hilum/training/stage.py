@@ -20,11 +20,12 @@ from hilum.progress import Progress, silent
 from hilum.recipe import Recipe, Stage
 from hilum.training.feature_choice import choose_features
 from hilum.training.inputs import Material
-from hilum.training.loop import Row, StageLoop, is_finished, number_from
+from hilum.training.loop import Row, is_finished, number_from
 from hilum.training.losses import Loss, build_loss
 from hilum.training.precision import choose_precision
 from hilum.training.pseudo import lay_pseudo
 from hilum.training.run_folder import RunFolder
+from hilum.training.simclr import OBJECTIVES
 from hilum.training.tau import TauLoop
 from hilum.training.trackers import TRACKERS
 
@@ -102,7 +103,8 @@ def train_stage(
             say(_line(own[-1], stage.train.epochs))
 
     augment = choose("augment", AUGMENTS, stage.augment.name)(**stage.augment.options)
-    kind = StageLoop if stage.tau is None else partial(TauLoop, stage.tau)
+    learn = stage.objective.build("objective", OBJECTIVES)
+    kind = learn if stage.tau is None else partial(TauLoop, stage.tau)
     loop = kind(
         fabric, stage.name, stage.train, model, list(stage.freeze), loss, augment, train, valid,
         folder.stage(stage.name), predict=recipe.predict, on_row=on_row, progress=progress,
@@ -156,8 +158,7 @@ def _same(part: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def _line(row: Row, epochs: int) -> str:
     begin = f"tau {row['tau']:g}" if "tau" in row else f"epoch {row['epoch']:>3}/{epochs}  loss {row['train_loss']:.4f}"
-    balanced = row.get("valid_balanced_accuracy")
-    return (
-        f"{begin}  valid loss {row['valid_loss']:.4f}  mAP {row['valid_map']:.4f}  AUROC {row['valid_auroc']:.4f}"
-        f"{'' if balanced is None else f'  balanced accuracy {balanced:.4f}'}  {row['seconds']:.0f} s"
-    )
+    named = {"valid_loss": "valid loss", "valid_map": "mAP", "valid_auroc": "AUROC"}
+    named["valid_balanced_accuracy"] = "balanced accuracy"
+    judged = "  ".join(f"{word} {row[key]:.4f}" for key, word in named.items() if key in row)
+    return f"{begin}  {judged}  {row['seconds']:.0f} s"
