@@ -25,6 +25,7 @@ VERBS: dict[str, Callable[..., None]] = {  # in the order of `hilum --help`
     "train": training.train,
     "predict": bundles.predict,
     "ensemble": judging.ensemble,
+    "rules": judging.rules,
     "evaluate": judging.evaluate,
     "compare": judging.compare,
     "reproduce": training.reproduce,

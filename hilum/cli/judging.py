@@ -1,4 +1,4 @@
-"""The verbs of predictions tables: one model's report, the difference between several, several as one."""
+"""The verbs of predictions tables: the report, the difference between several, several as one, rules between findings."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -106,5 +106,34 @@ def ensemble(
         shared=shared, prior=prior, best=best,
     )  # fmt: skip
     print(lines_of(made))
+    print(f"\nPredictions: {output}")
+    say_next("hilum", "evaluate", output, studies or "studies.parquet", "-o", "report")
+
+
+def rules(
+    predictions: Annotated[Path, typer.Argument(help="A predictions table.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The table with the rules laid upon it.")] = Path(
+        "ruled.parquet"
+    ),
+    normal: Annotated[str | None, typer.Option(help="The finding that holds the others down, such as Normal.")] = None,
+    power: Annotated[float | None, typer.Option(help="How much; by default the best on --fit-on.")] = None,
+    fit_on: Annotated[Path | None, typer.Option(help="Predictions of held-out studies to choose the power on.")] = None,
+    studies: Annotated[Path | None, typer.Option(help="The study table with the labels of --fit-on.")] = None,
+    parent: Annotated[
+        list[str] | None, typer.Option(help="CHILD=PARENT, repeatable: the parent is at least as likely.")
+    ] = None,
+) -> None:
+    """Lay rules between findings upon predictions: normal holds the others down, a child holds its parent up."""
+    from hilum.evaluation.gating import apply_rules
+
+    pairs = [word.partition("=")[::2] for word in parent or []]
+    if wrong := [child for child, above in pairs if not child or not above]:
+        raise InputError(f"--parent {wrong[0]!r} names no parent", do="write --parent CHILD=PARENT")
+    if normal is None and not pairs:
+        raise InputError("there is no rule to lay", do="name one with --normal or --parent")
+    made, used = apply_rules(
+        predictions, output, normal=normal, power=power, fit_on=fit_on, studies=studies, parents=dict(pairs)
+    )
+    print(f"{made.table.height:,} rows" + (f", others times (1 - {normal})^{used:g}" if normal else ""))
     print(f"\nPredictions: {output}")
     say_next("hilum", "evaluate", output, studies or "studies.parquet", "-o", "report")

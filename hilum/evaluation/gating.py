@@ -1,0 +1,120 @@
+"""Rules between findings, laid upon their probabilities: "normal" holds the others down, a child holds its parent up.
+
+They belong after prediction and never into training: a rule changes what is said of an image, not what is learned from it. A
+probability that a rule has moved is no calibrated one any more, and thresholds chosen before it no longer fit.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from hilum.errors import InputError, nearest
+from hilum.evaluation.joined import join
+from hilum.evaluation.metrics import average_precision
+from hilum.evaluation.ranking import Floats
+from hilum.tables import Predictions, read_predictions, write_predictions
+
+POWERS = (0.0, 0.25, 0.5, 1.0, 2.0)
+
+
+def gated(probabilities: Floats, normal: int, power: float) -> Floats:
+    """(N, F): p (1 - p_normal)^power for every finding but `normal` itself, whose column stays.
+
+    The code of CXR-LT 2026's first place (power 0.5); a page of theirs gave p (1 - power p_normal) instead.
+    """
+    factor = (1 - probabilities[:, normal].astype(np.float64)) ** power
+    held = (probabilities * factor[:, None]).astype(probabilities.dtype)
+    held[:, normal] = probabilities[:, normal]
+    return held
+
+
+def raised(probabilities: Floats, findings: Sequence[str], parents: Mapping[str, str]) -> Floats:
+    """(N, F): each parent at least as likely as the likeliest of its children, theirs included. parents: child -> parent.
+
+    Raises InputError for a name that is no finding, and where a finding is its own ancestor.
+    """
+    place = {name: i for i, name in enumerate(findings)}
+    for name in (*parents, *parents.values()):
+        if name not in place:
+            raise InputError(f"there is no finding {name!r} among the predictions", do=nearest(name, findings))
+    higher = probabilities.copy()
+    for child in parents:
+        line, above = [child], child
+        while above in parents:
+            above = parents[above]
+            if above in line:
+                raise InputError(f"{above!r} is its own ancestor", do="correct the pairs of child and parent")
+            higher[:, place[above]] = np.maximum(higher[:, place[above]], probabilities[:, place[child]])
+            line.append(above)
+    return higher
+
+
+def choose_power(labels: Floats, probabilities: Floats, normal: int, powers: Sequence[float] = POWERS) -> float:
+    """The power of best mean average precision over the other findings, on studies kept for it; 0, no gate, where none helps."""
+    others = [i for i in range(labels.shape[1]) if i != normal and (labels[:, i] > 0.5).any()]
+    if not others:
+        return 0.0
+
+    def worth(power: float) -> float:
+        return float(average_precision(labels[:, others], gated(probabilities, normal, power)[:, others]).mean())
+
+    return max(sorted({0.0, *powers}), key=lambda power: round(worth(power), 12))
+
+
+def apply_rules(
+    predictions: str | Path,
+    output: str | Path,
+    *,
+    normal: str | None = None,
+    power: float | None = None,
+    fit_on: str | Path | None = None,
+    studies: str | Path | None = None,
+    parents: Mapping[str, str] | None = None,
+) -> tuple[Predictions, float]:
+    """Lay the rules upon a predictions table and write OUTPUT; hand it back with the power used, 0 where there is no gate.
+
+    normal: the finding that holds the others down. power: how much; without it the best on `fit_on`, predictions of held-out
+    studies whose labels stand in `studies`. parents: child -> parent. Thresholds are left out of the result, and its note
+    says the rules.
+    """
+    made = read_predictions(predictions)
+    if normal is not None and normal not in made.findings:
+        raise InputError(
+            f"there is no finding {normal!r} among the predictions",
+            where=predictions,
+            do=nearest(normal, made.findings),
+        )
+    if power is not None and not 0 <= power < float("inf"):
+        raise InputError(f"the power of the gate is {power}", do="give 0 or more")
+    values = made.table.select(made.findings).to_numpy().astype(np.float32)
+    used, said = 0.0, []
+    if normal is not None:
+        used = power if power is not None else _learned(normal, fit_on, studies)
+        values = gated(values, made.findings.index(normal), used)
+        said.append(f"Every probability was multiplied by (1 - that of {normal}) to the power {used:g}.")
+    if parents:
+        values = raised(values, made.findings, parents)
+        pairs = ", ".join(f"{child} < {parent}" for child, parent in parents.items())
+        said.append(f"A finding is at least as likely as those that are part of it ({pairs}).")
+    table = made.table.with_columns(pl.Series(name, values[:, i]) for i, name in enumerate(made.findings))
+    note = " ".join(filter(None, [made.note, *said])) or None
+    plain = made.thresholds if not said else {}
+    result = replace(made, table=table, note=note, calibrated=made.calibrated and not said, thresholds=plain)
+    write_predictions(result, output)
+    return result, used
+
+
+def _learned(normal: str, fit_on: str | Path | None, studies: str | Path | None) -> float:
+    if fit_on is None or studies is None:
+        raise InputError(
+            "the power of the gate is not said, and there is nothing to choose it on",
+            do="give power, or predictions of held-out studies as fit_on with their study table",
+        )
+    joined = join([fit_on], studies)
+    if normal not in joined.findings:
+        raise InputError(f"the held-out studies have no labels of {normal!r}", where=studies, do="give power yourself")
+    part = joined.parts[0]
+    return choose_power(part.labels, part.scores, joined.findings.index(normal))
