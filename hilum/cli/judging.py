@@ -94,7 +94,7 @@ def ensemble(
     ] = None,
     studies: Annotated[Path | None, typer.Option(help="The study table with the labels of --fit-on.")] = None,
     shared: Annotated[bool, typer.Option("--shared", help="weighted: the same weights for all findings.")] = False,
-    prior: Annotated[float, typer.Option(help="weighted: positives that equal weights are worth.")] = 30.0,
+    prior: Annotated[float, typer.Option(help="weighted: positives that equal weights are worth.")] = 100.0,
     best: Annotated[int | None, typer.Option(help="per-finding: members kept; by default half of them.")] = None,
 ) -> None:
     """Combine predictions of several models; weights and choices are learned on other patients (--fit-on)."""

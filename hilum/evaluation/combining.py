@@ -53,7 +53,7 @@ def equal(members: int, findings: int) -> Values:
     return np.full((members, findings), 1 / members)
 
 
-def fitted(labels: Floats, members: Floats, *, prior: float = 30.0, shared: bool = False) -> Values:
+def fitted(labels: Floats, members: Floats, *, prior: float = 100.0, shared: bool = False) -> Values:
     """Weights of least balanced log loss of the weighted mean of probabilities, found by expectation maximisation.
 
     A finding's positives count half and its negatives half: calibrated or not, members are told apart by how they separate
@@ -85,7 +85,7 @@ def fitted(labels: Floats, members: Floats, *, prior: float = 30.0, shared: bool
     return told
 
 
-def chosen(labels: Floats, members: Floats, *, best: int, least: int = 10) -> Values:
+def chosen(labels: Floats, members: Floats, *, best: int, least: int = 50) -> Values:
     """Equal weights for the `best` members of highest average precision at each finding, those level with the last too.
 
     Where fewer than `least` entries are positive, or all are, a choice would be chance: all members keep equal weights.
@@ -112,7 +112,7 @@ class Rule:
     method: Method = "mean"
     space: Space = "probability"
     shared: bool = False
-    prior: float = 30.0
+    prior: float = 100.0
     best: int | None = None
 
 

@@ -49,7 +49,7 @@ def ensemble(
     fit_on: Sequence[Member] = (),
     studies: str | Path | None = None,
     shared: bool = False,
-    prior: float = 30.0,
+    prior: float = 100.0,
     best: int | None = None,
 ) -> Ensemble:
     """Combine predictions tables by study id and finding name, write OUTPUT, and hand back what was made.

@@ -21,7 +21,7 @@ from hilum.tables import Predictions, read_predictions, write_predictions, write
 from tests.evaluation.conftest import FINDINGS, World
 
 RULES = [
-    Rule(method, prior=prior, shared=shared) for method in METHODS for prior, shared in ((30.0, False), (0.0, True))
+    Rule(method, prior=prior, shared=shared) for method in METHODS for prior, shared in ((100.0, False), (0.0, True))
 ]
 COUNTS = {"positives": dict(zip(FINDINGS, (350, 80, 6, 0))), "known": dict.fromkeys(FINDINGS, 1000)}
 
@@ -75,7 +75,7 @@ def test_the_better_member_gets_more_where_positives_tell_it():
     labels = (rng.random((2000, 2)) < (0.3, 0.004)).astype(np.float32)
     skilled, idle = (1 / (1 + np.exp(1.5 - skill * labels - rng.standard_normal(labels.shape))) for skill in (3, 0))
     members = np.stack([skilled, idle]).astype(np.float32)
-    weights = fitted(labels, members)
+    weights = fitted(labels, members, prior=30.0)
     assert weights[0, 0] > 0.9
     assert 0.5 < weights[0, 1] < 0.75, "few positives: drawn towards the mean"
     own, mean = (average_precision(labels, combine(members, each)) for each in (weights, equal(2, 2)))
