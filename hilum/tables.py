@@ -18,6 +18,7 @@ Level = Literal["study", "image"]
 REQUIRED = ("study_id", "patient_id", "image_id", "path", "view", "source")
 VIEWS = ("unknown", "PA", "AP", "LATERAL")  # the position is the code of a view in a batch
 SPLITS = ("train", "valid", "test")
+SYNTHETIC = "synthetic"  # the source of images that a generator made: they train, and are never validated or tested on
 SEXES = ("F", "M")
 
 # Every Int8 column is a finding and nothing else is Int8; these are all the other columns a study table may have.

@@ -16,7 +16,7 @@ from hilum.pixels.read import read_image
 from hilum.pixels.render import render
 from hilum.pixels.spec import PixelSpec
 from hilum.progress import Progress, silent
-from hilum.tables import finding_names, read_studies, studies_metadata
+from hilum.tables import SYNTHETIC, finding_names, read_studies, studies_metadata
 
 __all__ = ["Remark", "Report", "check"]
 
@@ -70,7 +70,8 @@ def check(studies: str | Path, *, cache: str | Path | None = None, progress: Pro
         held, caches = _open(table, cache, folder, progress)
         faults += _unreadable(caches[-1])
         equal, near = _alike(held, _pixels(held, caches), known)
-    warnings = [*([] if known else [_patients_unknown()]), *near, *_prevalences(tables["findings"])]
+    faults += _synthetic_judged(table)
+    warnings = [*_synthetic(table), *([] if known else [_patients_unknown()]), *near, *_prevalences(tables["findings"])]
     return Report(
         faults=faults + (equal if known else []),
         warnings=warnings + ([] if known else equal),
@@ -85,6 +86,20 @@ def _patients_unknown() -> Remark:
     return Remark(
         "Patients are unknown", do="name them if you can: studies of one patient may stand on both sides of a split"
     )
+
+
+def _synthetic(table: pl.DataFrame) -> Iterator[Remark]:
+    made = int((table["source"] == SYNTHETIC).sum())
+    if made:
+        yield Remark(f"{made:,} of {table.height:,} images were made by a generator: runs only train on them")
+
+
+def _synthetic_judged(table: pl.DataFrame) -> Iterator[Remark]:
+    if "split" in table.columns:
+        judged = table.filter(pl.col("source") == SYNTHETIC, pl.col("split").is_in(["valid", "test"]))
+        if judged.height:
+            told = judged["image_id"].to_list()
+            yield Remark(f"{judged.height:,} synthetic images stand in valid or test", told, "put them into train")
 
 
 def _ids(table: pl.DataFrame) -> Iterator[Remark]:

@@ -16,6 +16,7 @@ from hilum.sources.imported import Imported
 from hilum.sources.mimic import import_mimic
 from hilum.sources.nih import import_nih
 from hilum.sources.phantom import import_phantom
+from hilum.sources.synthetic import import_synthetic
 from hilum.tables import write_studies
 
 # Each takes the folder first; its own options are its keyword-only parameters.
@@ -24,6 +25,7 @@ SOURCES: dict[str, Callable[..., Imported]] = {
     "mimic": import_mimic,
     "nih": import_nih,
     "phantom": import_phantom,
+    "synthetic": import_synthetic,
 }
 _BESIDE = ("truth", "regions", "partly")  # further tables of Imported that are written where a source has them
 _DRAWN = ("phantom",)  # makes its images beneath the output instead of finding them in a folder

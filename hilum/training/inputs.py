@@ -13,7 +13,7 @@ from hilum.data.splits import folds, hold_out
 from hilum.errors import InputError
 from hilum.findings import finding_set
 from hilum.recipe import Choice, ModelSpec, Recipe, SplitSpec, Stage
-from hilum.tables import Level, Uncertain, check_studies, finding_names, read_studies, studies_metadata
+from hilum.tables import SYNTHETIC, Level, Uncertain, check_studies, finding_names, read_studies, studies_metadata
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ def split_studies(recipe: Recipe) -> StudyTable:
         findings = list(finding_set(recipe.findings)) if recipe.findings else finding_names(table)
         table = _single_label(table, [name for name in findings if name in table.columns])
     return StudyTable(
-        table=_split(table, recipe.split),
+        table=_split_real(table, recipe.split),
         level="image" if facts[0].get("label_level") == "image" else "study",
-        note=next((fact["note"] for fact in facts if fact.get("note")), None),
+        note=" ".join(dict.fromkeys(fact["note"] for fact in facts if fact.get("note"))) or None,
     )
 
 
@@ -75,6 +75,18 @@ def _single_label(table: pl.DataFrame, findings: list[str]) -> pl.DataFrame:
     if kept.is_empty():
         raise InputError("no image has exactly one finding and no unknown one", do="set single_label to false")
     return kept
+
+
+def _split_real(table: pl.DataFrame, spec: SplitSpec) -> pl.DataFrame:
+    """The split of the images that nobody generated; those that are synthetic train."""
+    made = table.filter(pl.col("source") == SYNTHETIC)
+    if made.is_empty():
+        return _split(table, spec)
+    if made.height == table.height:
+        advice = "add a table of real ones to `studies`"
+        raise InputError("all images are synthetic, and nothing is left to validate on", do=advice)
+    real = _split(table.filter(pl.col("source") != SYNTHETIC), spec)
+    return pl.concat([real, made.with_columns(split=pl.lit("train"))], how="diagonal")
 
 
 def _split(table: pl.DataFrame, spec: SplitSpec) -> pl.DataFrame:
