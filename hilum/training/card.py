@@ -25,7 +25,7 @@ Research software, not for clinical use.{f" {bundle.note}" if bundle.note else "
 
 - Findings: {len(bundle.findings)}, vocabulary {bundle.vocabulary}
 - Images: {bundle.pixels.size} x {bundle.pixels.size} px grey, fit `{bundle.pixels.fit}`, tone `{bundle.pixels.tone}`; up to {bundle.views} views of a study
-- Backbone `{_named(parts["backbone"])}`, fusion `{parts["fusion"]["name"]}`, head `{parts["head"]["name"]}`
+- Backbone `{_named(parts["backbone"])}`, fusion `{parts["fusion"]["name"]}`, head `{parts["head"]["name"]}`{_beside(parts)}
 - Trained on: {", ".join(bundle.sources)}; seed {seed}
 {_pseudo(pseudo or {})}- On validation patients, at the chosen epoch: {values}. The epoch was chosen by these values: they are no test result.
 - Probabilities are the plain logistic of the logits until `hilum calibrate` puts maps into `operating_points.csv`. Thresholds in `operating_points.csv` were chosen on validation patients.
@@ -53,6 +53,12 @@ def _named(backbone: dict[str, Any]) -> str:
     if backbone["name"] != "by_view":
         return str(backbone["name"])
     return f"{options['frontal']['name']} for frontal, {options['lateral']['name']} for lateral views"
+
+
+def _beside(architecture: Mapping[str, Any]) -> str:
+    """What it reads besides images, where it does."""
+    told = architecture.get("demographics") or "demographics" in architecture["fusion"].get("context", [])
+    return "; reads age and sex where they are known" if told else ""
 
 
 def _share(positives: int, known: int) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hilum.errors import InputError
+from hilum.models.demographics import Informed
 from hilum.models.fusions.apart import HeadPair
 from hilum.models.heads.linear import LinearHead
 from hilum.models.heads.location_attention import LocationAttention
@@ -55,6 +56,7 @@ def check_tau(stage: Stage) -> None:
 
 def last_layers(head: nn.Module) -> list[Tensor]:
     """The last layers of a head, or of both where there is one by view; changing them in place changes the head."""
+    head = head.head if isinstance(head, Informed) else head
     heads = [head.frontal, head.lateral] if isinstance(head, HeadPair) else [head]
     return [LAST_LAYERS[type(one)](one).detach() for one in heads]
 

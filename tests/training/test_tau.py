@@ -53,7 +53,9 @@ def test_each_findings_logit_is_its_row_scaled(name):
 
 def test_every_listed_head_can_be_rescaled_and_both_of_a_pair():
     for name in WITH_ROWS:
-        spec = ModelSpec(backbone="test_resnet", head={"name": name, **SMALL[name]}, heads="by_view")
+        told = "concat" if name in ("linear", "mlp") else None
+        head = {"name": name, **SMALL[name]}
+        spec = ModelSpec(backbone="test_resnet", head=head, heads="by_view", demographics=told)
         layers = last_layers(build_classifier(spec, FINDINGS, 32).head)
         assert len(layers) == 2
     assert len(LAST_LAYERS) == len(WITH_ROWS)
