@@ -1,8 +1,12 @@
 """Samplers, mixing, optimisers and schedules in the loop: each resumes bit for bit, and each does what its name says."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from hilum.batches.sampling import epoch_length
 from hilum.errors import InputError
@@ -12,6 +16,7 @@ from hilum.training.plan import check_recipe
 from hilum.training.schedule import SCHEDULES, learning_rate
 from tests.training.test_loop import Killed, make, weights
 
+PAGE = Path(__file__).parents[2] / "docs/how-to/long-tail.md"
 WAYS = {
     "class_aware": {"sampler": Choice("class_aware"), "optimizer": Choice("adam"), "schedule": Choice("constant")},
     "mixup": {
@@ -152,3 +157,10 @@ def test_choices_are_read_overridden_and_written_back():
     assert recipe.stages[0].train.sampler == Choice("balanced")
     assert recipe.to_page()["stages"][0]["train"]["schedule"] == {"name": "cosine"}
     assert parse_recipe(recipe.to_page()) == recipe
+
+
+@pytest.mark.parametrize(
+    "page", re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL), ids=lambda page: page[:20]
+)
+def test_what_the_page_shows_is_a_recipe(page):
+    check_recipe(parse_recipe(yaml.safe_load(page)))
