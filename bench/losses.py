@@ -16,7 +16,7 @@ from hilum.training.losses import LOSSES, Loss, build_loss
 
 COUNTS, KNOWN = (100.0, 1000.0, 4000.0), 10_000
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
-    **{name: (name, {}) for name in LOSSES},
+    **{name: (name, {}) for name in LOSSES if name != "softmax"},  # that one is of findings that exclude one another
     "focal, class_balanced": ("focal", {"class_weights": "class_balanced"}),
     "ldam, class_balanced": ("ldam", {"class_weights": "class_balanced"}),
     "class_aware, margin 0": ("class_aware", {"margin": 0.0}),
