@@ -59,7 +59,8 @@ def predict(
     say_unreadable(model.unreadable)
     if model.crowded:
         first = f"the first {model.bundle.views} were read, in the order PA, AP, LATERAL, unknown, then image_id"
-        print(f"{model.crowded:,} studies have more than {model.bundle.views} images: {first}")
+        have = "study has" if model.crowded == 1 else "studies have"
+        print(f"{model.crowded:,} {have} more than {model.bundle.views} images: {first}")
     if model.tta:
         print(f"mean {model.tta['space']} of: {', '.join(model.tta['transforms'])}")
     print(f"{len(model.findings)} findings predicted in {output}")
