@@ -109,6 +109,10 @@ def train_stage(
         fabric, stage.name, stage.train, model, list(stage.freeze), loss, augment, train, valid,
         folder.stage(stage.name), predict=recipe.predict, on_row=on_row, progress=progress,
     )  # fmt: skip
+    if stage.train.sampler.name != "shuffle":
+        say(f"sampler   {stage.train.sampler.name}: {loop.steps * loop.batch:,} samples an epoch")
+    if stage.train.mix.name != "none":
+        say(f"mix       {stage.train.mix.name} of {'images' if train.features is None else 'cached features'}")
     rows += (own := loop.run(resume=True))
     if stage.tau is not None:
         say(f"tau       {own[loop.at.best_epoch]['tau']:g}, the best of {len(own)} by {stage.train.select}")

@@ -8,9 +8,11 @@ import pytest
 import torch
 import yaml
 
+from hilum.batches.mixing import Pairs
 from hilum.batches.sampling import epoch_length
 from hilum.errors import InputError
 from hilum.recipe import Choice, parse_recipe
+from hilum.training import loop as loops
 from hilum.training.optim import OPTIMIZERS
 from hilum.training.plan import check_recipe
 from hilum.training.schedule import SCHEDULES, learning_rate
@@ -164,3 +166,28 @@ def test_choices_are_read_overridden_and_written_back():
 )
 def test_what_the_page_shows_is_a_recipe(page):
     check_recipe(parse_recipe(yaml.safe_load(page)))
+
+
+class Numbered:
+    """Cached features: the map of each image is its place, everywhere."""
+
+    versions = 1
+
+    def maps(self, places, version):
+        return np.broadcast_to(places[:, None, None, None].astype(np.float16), (len(places), 4, 2, 2)).copy()
+
+
+def test_cached_features_are_mixed_in_place_of_images(tmp_path, monkeypatch):
+    loop = make(tmp_path, freeze=["backbone"], views=1)
+    loop.train = loop.train.with_features(Numbered())
+    seen = []
+    monkeypatch.setattr(loops, "logits_of", lambda model, batch, images: seen.append(batch) or batch.labels.clone() * 0)
+    samples, partners = np.array([0, 1]), np.array([2, 3])
+    loop._loss(Pairs(samples, partners, np.array([0.75, 0.5], np.float32)), (0, 0, 0), 1.0)
+    (own, _), (other, _) = (
+        (loop.train.batch(rows, np.random.default_rng([0, 0, 0, 0, stream])).features, stream)
+        for rows, stream in ((samples, 1), (partners, 4))
+    )
+    assert seen[0].images is None
+    torch.testing.assert_close(seen[0].features[0], 0.75 * own[0].float() + 0.25 * other[0].float())
+    torch.testing.assert_close(seen[0].features[1], 0.5 * own[1].float() + 0.5 * other[1].float())
