@@ -55,7 +55,8 @@ def backbone_of(family):
     torch.manual_seed(0)
     options = dict(FAMILIES[family])
     backbone = build_backbone(options.pop("name"), SIZE, **options)
-    for parameter in backbone.parameters():  # timm starts the last norm of a residual branch at 0, which hides the branch
+    # timm starts the last norm of a residual branch at 0, which hides the branch
+    for parameter in backbone.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.3)
     return backbone
