@@ -28,13 +28,14 @@ class Row:
 
     name:      as in the table; unique in its system.
     stage:     trained: this stage of the recipe, with `overrides` (and `small` more in the small form).
-    start:     the row that a trained one takes its backbone from, frozen; or whose model is asked otherwise.
+    start:     the row that a trained one begins with (what is frozen then, the recipe says); or whose model is asked otherwise.
     average:   not trained: the weighted mean of what `start` says of each image; weights of frontal, lateral, other views.
     tta:       not trained: what the model of `start` says with these test-time transforms.
     same:      the same model as that row's.
     level:     what the model is asked about: each image by itself, or all views of a study at once.
     pseudo:    trained with pseudo labels besides, soft or hard, of the model of the row `teacher`.
-    published: mAP over all, head, medium, tail findings, then AUROC; empty where this row is ours alone.
+    upweight:  in the loss, of the quarter of findings that the row `poor` does worst on, by validation AP.
+    published: mAP over all, head, medium, tail findings, then AUROC, null where it is not printed; empty: ours alone.
     remark:    on the published figures.
     """
 
@@ -49,7 +50,9 @@ class Row:
     level: Literal["image", "study"] = "study"
     pseudo: Literal["soft", "hard"] | None = None
     teacher: str | None = None
-    published: list[float] = field(default_factory=list)
+    upweight: float | None = None
+    poor: str | None = None
+    published: list[float | None] = field(default_factory=list)
     remark: str | None = None
 
     @model_validator(mode="after")
@@ -60,6 +63,8 @@ class Row:
             raise ValueError("an average, of views or of transforms, needs the row that it starts from")
         if (self.pseudo is None) != (self.teacher is None):
             raise ValueError("pseudo labels and their teacher go together")
+        if (self.upweight is None) != (self.poor is None):
+            raise ValueError("an upweight and the row that does poorly go together")
         if len(self.published) not in (0, len(COLUMNS)):
             raise ValueError(f"published holds {', '.join(COLUMNS)}")
         return self
@@ -110,7 +115,7 @@ class System:
         if len(set(names)) < len(names):
             raise ValueError("two rows have one name")
         told = [name for table in self.tables for name in table.against]
-        told += [name for row in self.rows.values() for name in (row.start, row.same, row.teacher) if name]
+        told += [name for row in self.rows.values() for name in (row.start, row.same, row.teacher, row.poor) if name]
         if unknown := [name for name in told if name not in names]:
             raise ValueError(f"there is no row {unknown[0]!r}")
         return self

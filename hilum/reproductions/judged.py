@@ -182,7 +182,7 @@ def _pair(one: _Side, other: _Side, chosen: dict[str, np.ndarray]) -> dict[str, 
             columns[column] = None
             continue
         found = macro_difference(other.resampled, one.resampled, measure, kept)
-        theirs = [side.row.published[place] if side.row.published else math.nan for side in (one, other)]
+        theirs = [_printed(side.row, place) for side in (one, other)]
         columns[column] = {
             "difference": [found.value, found.low, found.high],
             "p": found.p,
@@ -220,8 +220,15 @@ def _order(rows: Sequence[dict[str, Any]], pairs: Sequence[dict[str, Any]]) -> d
     ours = sorted(
         (row for row in rows if not math.isnan(row["ours"]["all"][0])), key=lambda row: -row["ours"]["all"][0]
     )
-    theirs = sorted((row for row in rows if row["theirs"]), key=lambda row: -row["theirs"]["all"])
+    printed = (row for row in rows if row["theirs"] and row["theirs"]["all"] is not None)
+    theirs = sorted(printed, key=lambda row: -row["theirs"]["all"])
     return {"ours": [row["name"] for row in ours], "theirs": [row["name"] for row in theirs], "pairs": counts}
+
+
+def _printed(row: Row, place: int) -> float:
+    """A published figure, NaN where there is none."""
+    value = row.published[place] if row.published else None
+    return math.nan if value is None else value
 
 
 def _measure(column: str, chosen: dict[str, np.ndarray]) -> tuple[str, np.ndarray]:

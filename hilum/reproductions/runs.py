@@ -1,5 +1,6 @@
 """The trainings behind the rows of a table: each once, gone on with where it stopped, never done again."""
 
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,8 @@ import polars as pl
 from hilum.atomic import atomic_folder, write_text
 from hilum.data.cache import open_cache
 from hilum.errors import InputError
+from hilum.evaluation.joined import join
+from hilum.evaluation.metrics import average_precision
 from hilum.inference.calibrate import calibrate
 from hilum.inference.predict import as_predictions, load
 from hilum.inference.pseudo import pseudo
@@ -61,8 +64,10 @@ class Runs:
     def check(self) -> None:
         """Hold the recipe of every row against the builders, before the first is trained."""
         for row in self.system.rows.values():
-            if row.stage is not None:
-                check_recipe(self.plan(replace(row, start=None, pseudo=None, teacher=None), 0))
+            if row.stage is not None:  # what a row begins with is not there yet, and what it does with that cannot be checked
+                alone = replace(row, start=None, pseudo=None, teacher=None, upweight=None, poor=None)
+                plan = self.plan(alone, 0)
+                check_recipe(replace(plan, stages=[replace(stage, fresh=[], tau=None) for stage in plan.stages]))
 
     def plan(self, row: Row, seed: int) -> Recipe:
         """The recipe of a trained row with its `seed`-th seed, which is counted from the recipe's own: one stage alone."""
@@ -85,6 +90,10 @@ class Runs:
                 run, self.folder / "pseudo" / f"{row.folder}-seed-{seed}", row.pseudo == "hard", self.progress
             )
             stage = replace(stage, pseudo=PseudoSpec(str(labels.resolve())))
+        if row.poor is not None:
+            run = self.trained(self.system.rows[row.poor], seed % self.seeds.first)
+            upweight = dict.fromkeys(poorest(run), row.upweight)
+            stage = replace(stage, loss=replace(stage.loss, options=stage.loss.options | {"upweight": upweight}))
         stage = replace(stage, init=start, train=replace(stage.train, seed=stage.train.seed + seed))
         return replace(recipe, stages=[stage])
 
@@ -175,6 +184,14 @@ def taught(run: Path, folder: Path, hard: bool, progress: Progress = silent) -> 
         rules = Rules(match_prevalence=hard)
         pseudo(teacher, studies, file, rules=rules, teacher_studies=studies, cache=cache, progress=progress)
     return file
+
+
+def poorest(run: Path) -> list[str]:
+    """The quarter of findings (at least one) with the lowest AP on the run's validation studies, the worst first."""
+    said = join([run / "predictions_valid.parquet"], run / "studies.parquet")
+    part = said.parts[0]
+    scored = {name: ap for name, ap in zip(said.findings, average_precision(part.labels, part.scores)) if ap == ap}
+    return sorted(scored, key=lambda name: scored[name])[: math.ceil(len(scored) / 4)]
 
 
 def held_out(run: Path) -> Path:

@@ -239,3 +239,24 @@ def test_a_stage_hands_the_names_of_its_findings_to_the_loss():
     table, images = small_studies(patients=4)
     loss = _loss(stage, Studies(table, images, small.FINDINGS))
     assert (loss.child.tolist(), loss.parent.tolist()) == ([2, 2], [1, 0])
+
+
+# -- upweight ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["bce", "weighted_asymmetric", "class_aware", "ldam"])
+def test_an_upweighted_finding_counts_as_often_as_it_says(name):
+    torch.manual_seed(0)
+    logits, labels = torch.randn(6, 2), (torch.rand(6, 2) < 0.5).float()
+    named = {"findings": ["Edema", "Hernia"]}
+    plain, more = (
+        build_loss(name, [30, 4], 100, **named, **options).elementwise(logits, labels)
+        for options in ({}, {"upweight": {"Hernia": 3.0}})
+    )
+    torch.testing.assert_close(more, plain * torch.tensor([1.0, 3.0]))
+
+
+def test_upweight_names_findings_of_the_run():
+    for wrong, word in (({"Hernai": 2.0}, "Hernia"), ({"Hernia": 0.0}, "above 0")):
+        with pytest.raises(InputError, match=word):
+            build_loss("bce", [30, 4], 100, findings=["Edema", "Hernia"], upweight=wrong)

@@ -19,6 +19,7 @@ from hilum.training.losses.ldam import LDAM
 from hilum.training.losses.loss import Loss, known_weight
 from hilum.training.losses.robust import RobustAsymmetric
 from hilum.training.losses.softmax import Softmax
+from hilum.training.losses.upweighted import upweighted
 
 LOSSES: dict[str, Callable[..., Loss]] = {
     "bce": BCE,
@@ -41,7 +42,11 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "mae": MAE,
     "softmax": Softmax,  # of findings that exclude one another
 }
-AROUND = ("parents", "parent_weight")  # options of the term that any loss may have on top
+# What any loss may have besides, by its options; each takes (loss, findings, **options).
+AROUND: list[tuple[Callable[..., Loss], tuple[str, ...]]] = [
+    (upweighted, ("upweight",)),
+    (consistent, ("parents", "parent_weight")),
+]
 
 
 def build_loss(
@@ -55,13 +60,16 @@ def build_loss(
     """The loss of that name.
 
     counts: (F,) positives among the training entries; known: how many were labelled, int or (F,). findings: their names,
-    for the option `parents`, which is left out where they are None. Raises InputError for an unknown name or option.
+    for the options `upweight` and `parents`, which are left out where they are None. Raises InputError for an unknown name
+    or option.
     """
     builder, own, around = _checked(name, options)
     positives = torch.as_tensor(counts, dtype=torch.float64)
     labelled = torch.as_tensor(known, dtype=torch.float64).expand_as(positives)
     loss = builder(positives, labelled, **own)
-    return consistent(loss, findings, **around) if around and findings is not None else loss
+    for wrap, given in around if findings is not None else []:
+        loss = wrap(loss, findings, **given)
+    return loss
 
 
 def check_loss(name: str, options: Mapping[str, Any]) -> None:
@@ -71,14 +79,19 @@ def check_loss(name: str, options: Mapping[str, Any]) -> None:
         builder(torch.ones(1), torch.full((1,), 2.0), **own)
 
 
-def _checked(name: str, options: Mapping[str, Any]) -> tuple[Callable[..., Loss], dict[str, Any], dict[str, Any]]:
-    """The builder, its own options, and those of the term around it, all of known names and types."""
+def _checked(
+    name: str, options: Mapping[str, Any]
+) -> tuple[Callable[..., Loss], dict[str, Any], list[tuple[Callable[..., Loss], dict[str, Any]]]]:
+    """The builder with its own options, and what is put around with its options, all of known names and types."""
     builder = choose("loss", LOSSES, name)
-    around = {key: value for key, value in options.items() if key in AROUND}
-    own = {key: value for key, value in options.items() if key not in AROUND}
+    common = {key for _, keys in AROUND for key in keys}
+    own = {key: value for key, value in options.items() if key not in common}
     check_options("loss", name, builder, own)
-    if around:
-        check_options("loss", name, consistent, around)
+    around = []
+    for wrap, keys in AROUND:
+        if given := {key: options[key] for key in keys if key in options}:
+            check_options("loss", name, wrap, given)
+            around.append((wrap, given))
     return builder, own, around
 
 
