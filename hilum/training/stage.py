@@ -109,9 +109,9 @@ def train_stage(
         fabric, stage.name, stage.train, model, list(stage.freeze), loss, augment, train, valid,
         folder.stage(stage.name), predict=recipe.predict, on_row=on_row, progress=progress,
     )  # fmt: skip
-    if stage.train.sampler.name != "shuffle":
+    if stage.train.sampler.name != "shuffle" and stage.tau is None:
         say(f"sampler   {stage.train.sampler.name}: {loop.steps * loop.batch:,} samples an epoch")
-    if stage.train.mix.name != "none":
+    if stage.train.mix.name != "none" and stage.tau is None:
         say(f"mix       {stage.train.mix.name} of {'images' if train.features is None else 'cached features'}")
     rows += (own := loop.run(resume=True))
     if stage.tau is not None:
