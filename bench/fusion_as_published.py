@@ -76,10 +76,11 @@ STAGES = [Row(SINGLE, stage="single_view"), FAULTS.rows[0]]
 
 @dataclass(frozen=True)
 class Work:
-    """The benchmark's folder, where the runs go, and what --quick changes."""
+    """The benchmark's folder, where the runs and the decoded images go, and what --quick changes."""
 
     folder: Path
     runs: Path
+    cache: Path
     quick: bool
     replicates: int
 
@@ -97,7 +98,7 @@ class Work:
         system = System("", "", "", RECIPE, RECIPE, "rule", [Table(name, "", list(rows), [])])
 
         def settle(recipe: Recipe) -> Recipe:
-            cache = replace(recipe.cache, folder=str(self.runs / "cache"))
+            cache = replace(recipe.cache, folder=str(self.cache))
             return replace(recipe, studies=str(studies), cache=cache, split=replace(recipe.split, column="split"))
 
         return Runs(
@@ -226,11 +227,13 @@ def main() -> None:
         "folder", type=Path, help="a phantom benchmark: studies.parquet and truth.parquet, with a split"
     )
     arguments.add_argument("runs", type=Path, help="where the trainings go")
+    arguments.add_argument("--cache", type=Path, help="decoded images and features, by default RUNS/cache")
     arguments.add_argument("--seeds", type=int, default=5, help="second stages of each fault")
     arguments.add_argument("--split-seeds", type=int, default=1, help="trainings of both stages for each split")
     arguments.add_argument("--quick", action="store_true", help="360 studies (drawn if need be), two epochs; no JSON")
     given = arguments.parse_args()
-    work = Work(given.folder, given.runs, given.quick, replicates=100 if given.quick else 1000)
+    cache = given.cache or given.runs / "cache"
+    work = Work(given.folder, given.runs, cache, given.quick, replicates=100 if given.quick else 1000)
     if given.quick and not (given.folder / "studies.parquet").exists():
         draw(given.folder)
     given.runs.mkdir(parents=True, exist_ok=True)
