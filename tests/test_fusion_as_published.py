@@ -117,7 +117,7 @@ def test_each_form_is_finite_and_learns(bench, faults):
 
 def test_every_row_can_be_trained(bench, tmp_path):
     module = bench("fusion_as_published")
-    work = module.Work(tmp_path, tmp_path / "runs", quick=False, replicates=10)
+    work = module.Work(tmp_path, tmp_path / "runs", tmp_path / "cache", quick=False, replicates=10)
     single = module.Row(module.SINGLE, stage="single_view")
     runs = work.trainings("faults", tmp_path / "studies.parquet", [single, *module.FAULTS.rows], Seeds(1, 2))
     runs.check()
@@ -143,7 +143,7 @@ def test_a_split_by_image_leaks_and_a_split_by_patient_does_not(bench, tmp_path)
         tmp_path / "studies.parquet",
         label_level="study",
     )
-    files = module.deals(module.Work(tmp_path, tmp_path, quick=False, replicates=10))
+    files = module.deals(module.Work(tmp_path, tmp_path, tmp_path / "cache", quick=False, replicates=10))
     assert module.shared(files["patient"]) == {"same study": 0.0, "same patient": 0.0}
     assert module.shared(files["image"])["same study"] > 0.5
     for file in files.values():
