@@ -123,9 +123,8 @@ def train_stage(
 
 def _loss(stage: Stage, train: Studies) -> Loss:
     counts, known = train.counts()
-    return build_loss(
-        stage.loss.name, torch.from_numpy(counts), torch.from_numpy(known), findings=train.findings, **stage.loss.options
-    )
+    counted = torch.from_numpy(counts), torch.from_numpy(known)
+    return build_loss(stage.loss.name, *counted, findings=train.findings, **stage.loss.options)
 
 
 def _start_from(stage: Stage, model: Classifier, earlier: Mapping[str, Classifier]) -> LoadReport:

@@ -2,8 +2,8 @@
 
 Rows of frequent findings grow longer than those of rare ones. A finding's row w becomes w / |w|^tau: tau 0 leaves all as
 they are, tau 1 makes all of length 1. Biases stay (Kang et al. leave them out). A finding's studies keep their order, so
-its AP and AUROC do not change; what changes is the order of findings within a study, and the probabilities. So tau is
-chosen by balanced accuracy or by the loss on validation.
+its AP and AUROC do not change (or hardly, where the probabilities of views are averaged); what changes is the order of
+findings within a study, and the probabilities. So tau is chosen by balanced accuracy or by the loss on validation.
 """
 
 from collections.abc import Callable, Mapping, Sequence
