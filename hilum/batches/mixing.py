@@ -6,13 +6,14 @@
 
 So a loss that is linear in the label takes from an entry share times the one's loss plus (1 - share) times the other's, and
 an unknown one adds nothing: the known partner's label stands, for as much as it shows. (To call the entry unknown instead
-would, where sets with different findings are united, forget most labels.) View and demographics are those of the sample
-that shows more. Only single images are mixed. Where a stage trains on cached features these are mixed in place of pixels,
-which is manifold mixup at the last layer of the backbone (Verma 2019).
+would, where sets with different findings are united, forget most labels.) The view and what is told of the patient are
+those of the sample that shows more. Only single images are mixed. Where a stage trains on cached features these are mixed
+in place of pixels, which is manifold mixup at the last layer of the backbone (Verma 2019).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,24 +83,21 @@ def balanced_mixup(*, alpha: float = 0.2) -> Mix:
     return mix
 
 
+_FACTS = ("view", "demographics", "prior", "years", "indication", "told")  # of a batch, beside images and labels
 MIXES: dict[str, Callable[..., Mix]] = {"none": none, "mixup": mixup, "balanced_mixup": balanced_mixup}
 
 
 def mixed(batch: Batch, other: Batch, shares: Tensor) -> Batch:
     """The batch mixed with another of as many single images. images float (B, 1, 1, H, W), or features; shares (B,)."""
     if batch.present.shape[1] > 1 or other.present.shape[1] > 1:
-        raise InputError("a sample of several images is to be mixed", do="train on single images, or set train.mix=none")
+        raise InputError(
+            "a sample of several images is to be mixed", do="train on single images, or set train.mix=none"
+        )
     labels, weights = mixed_targets((batch.labels, batch.weights), (other.labels, other.weights), shares)
-    ours = shares >= 0.5
-    return replace(
-        batch,
-        images=_mean(batch.images, other.images, shares),
-        features=_mean(batch.features, other.features, shares),
-        view=torch.where(ours[:, None], batch.view, other.view),
-        demographics=torch.where(ours[:, None], batch.demographics, other.demographics),
-        labels=labels,
-        weights=weights,
-    )
+    facts: dict[str, Any] = {name: _heavier(getattr(batch, name), getattr(other, name), shares) for name in _FACTS}
+    images = _mean(batch.images, other.images, shares)
+    features = _mean(batch.features, other.features, shares)
+    return replace(batch, images=images, features=features, labels=labels, weights=weights, **facts)
 
 
 def mixed_targets(
@@ -120,6 +118,13 @@ def _mean(own: Tensor | None, other: Tensor | None, shares: Tensor) -> Tensor | 
         return None
     share = shares.view(-1, *[1] * (own.ndim - 1))
     return share * own + (1 - share) * other
+
+
+def _heavier(own: Tensor | None, other: Tensor | None, shares: Tensor) -> Tensor | None:
+    """Of each pair what belongs to the one that shows more."""
+    if own is None or other is None:
+        return own
+    return torch.where((shares >= 0.5).view(-1, *[1] * (own.ndim - 1)), own, other)
 
 
 def _float32(values: np.ndarray) -> np.ndarray:
