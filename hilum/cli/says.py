@@ -18,7 +18,8 @@ def say_next(*words: object) -> None:
 def say_unreadable(frame: Any, most: int = 5) -> None:
     """Name the images that could not be read, with the reason."""
     if frame.height:
-        say(f"{frame.height:,} images cannot be read and are left out:")
+        are = "image cannot be read and is" if frame.height == 1 else "images cannot be read and are"
+        say(f"{frame.height:,} {are} left out:")
         for row in frame.head(most).iter_rows(named=True):
             say(f"  {row['path']}: {row['reason']}")
         if frame.height > most:

@@ -1,14 +1,17 @@
 """Test-time augmentation: what is averaged and what it depends on; what the tables and bundles say of it."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from hilum.batches.dataset import Studies
-from hilum.bundle import read_bundle
+from hilum.bundle import read_bundle, replace_operating_points
 from hilum.cli import app
 from hilum.errors import InputError
+from hilum.inference.calibrate import calibrate
 from hilum.inference.engines import torch_logits
 from hilum.inference.predict import Model, load
 from hilum.inference.tta import TTA, averaged, chosen_by, transforms, tta_logits, used
@@ -212,6 +215,19 @@ def test_the_last_epochs_log_is_of_the_averaged_predictions(run):
     assert load_facts(run / "main" / "checkpoints" / "best.safetensors")["valid_map"] == pytest.approx(
         np.nanmean(ap), abs=1e-5
     )
+
+
+def test_calibration_is_of_what_the_bundle_predicts(run, tmp_path):
+    maps = []
+    for name, default in (("flipped", {"tta": ["flip"]}), ("plain", {})):
+        shutil.copytree(run / "bundle", tmp_path / name)
+        bundle = read_bundle(tmp_path / name)
+        bundle.predict = default
+        replace_operating_points(bundle, bundle.operating_points)
+        done = calibrate(tmp_path / name, run / "studies.parquet", cache=run.parent / "cache", split=None)
+        maps.append([(point.slope, point.intercept) for point in done.points])
+        assert read_bundle(tmp_path / name).predict == default
+    assert maps[0] != maps[1]
 
 
 def test_the_verb_averages_and_says_so(run, tmp_path):
