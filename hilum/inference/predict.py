@@ -18,6 +18,7 @@ from hilum.inference.engines import pick_device
 from hilum.inference.given import StudiesOrFiles, studies_of
 from hilum.inference.tta import chosen_by, tta_logits, used
 from hilum.models.classifier import Classifier, rebuild_classifier
+from hilum.models.context import Context
 from hilum.models.weights import load_weights
 from hilum.operating_points import calibrated_logits, is_calibrated
 from hilum.progress import Progress, silent
@@ -36,10 +37,18 @@ class Model:
         self.crowded = 0  # studies of the last prediction with more images than the model reads: the first were taken
 
     @torch.inference_mode()
-    def logits(self, images: Tensor, present: Tensor, view: Tensor, demographics: Tensor | None = None) -> Tensor:
+    def logits(
+        self,
+        images: Tensor,
+        present: Tensor,
+        view: Tensor,
+        demographics: Tensor | None = None,
+        context: Context | None = None,
+    ) -> Tensor:
         """Logits (B, F): images float (B, V, 1, H, W) in [0, 1], present bool (B, V), view int8 (B, V)."""
-        moved = [None if part is None else part.to(self.device) for part in (images, present, view, demographics)]
-        answer: Tensor = self.classifier(*moved)
+        parts = images, present, view, demographics, *(context or ())
+        moved = [None if part is None else part.to(self.device) for part in parts]
+        answer: Tensor = self.classifier(*moved[:4], Context(*moved[4:]))
         return answer
 
     def predict(

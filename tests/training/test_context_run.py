@@ -6,11 +6,12 @@ from datetime import date
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from hilum.evaluation.platt import log_loss
 from hilum.inference.calibrate import calibrate
 from hilum.inference.predict import load
-from hilum.models.context import ContextTokens
+from hilum.models.context import Context, ContextTokens
 from hilum.recipe import load_recipe
 from hilum.tables import labels_of, read_predictions, read_studies, write_studies
 from hilum.training.plan import check_recipe
@@ -99,3 +100,15 @@ def test_calibration_rests_on_what_prediction_says(run, data, tmp_path):
     assert labels.ids == said["study_id"].to_list()
     found = calibrate(bundle, data / "studies.parquet", cache=data / "cache")
     assert found.log_loss[0] == pytest.approx(log_loss(labels.values, said.select(FINDINGS).to_numpy()), abs=1e-6)
+
+
+@torch.no_grad()
+def test_logits_of_tensors_take_a_context_too(run):
+    model, generator = load(run / "bundle", device="cpu"), torch.Generator().manual_seed(0)
+    images, present = torch.rand(2, 3, 1, 32, 32, generator=generator), torch.ones(2, 3, dtype=torch.bool)
+    view, prior = torch.tensor([[1, 3, 1]] * 2, dtype=torch.int8), torch.tensor([[False, False, True]] * 2)
+    bare = model.logits(images[:, :2], present[:, :2], view[:, :2])
+    unread = model.logits(images, present & ~prior, view)
+    torch.testing.assert_close(unread, bare, atol=1e-5, rtol=1e-5)
+    told = model.logits(images, present, view, None, Context(prior=prior, years=torch.tensor([0.5, 2.0])))
+    assert (told - bare).abs().amax(dim=1).min() > 1e-6
