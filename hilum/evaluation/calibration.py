@@ -26,6 +26,19 @@ def brier_of_constant(prevalence: ArrayLike, constant: ArrayLike) -> Values:
     return np.asarray(share * (1 - share) + (np.asarray(constant, dtype=np.float64) - share) ** 2)
 
 
+def brier_skill(labels: Floats, scores: Floats) -> Values:
+    """1 - Brier score / that of the prevalence, per finding; labels, scores (N, F), NaN = unknown. (F,), at most 1.
+
+    0 is what the judged studies' own prevalence would score, below 0 is worse than that. NaN where the labels known are
+    all alike, or none is (Murphy 1973).
+    """
+    known = ~np.isnan(labels)
+    with np.errstate(invalid="ignore"):
+        share = np.where(known, labels, 0.0).sum(0, dtype=np.float64) / known.sum(0)
+        constant = brier_of_constant(share, share)
+        return np.where(constant > 0, 1 - brier(labels, scores) / np.where(constant > 0, constant, 1.0), np.nan)
+
+
 @dataclass(frozen=True)
 class Reliability:
     """Bins of equal mass of one finding, each array (bins,): mean probability, share positive, entries."""

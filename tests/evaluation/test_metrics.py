@@ -41,6 +41,7 @@ def test_all_measures_equal_scikit_learn(seed: int, levels: int | None) -> None:
         "balanced": counts.balanced_accuracy,
         "accuracy": counts.accuracy,
         "brier": calibration.brier(labels, scores),
+        "brier skill": calibration.brier_skill(labels, scores),
     }
     for column in range(8):
         known = ~np.isnan(labels[:, column])
@@ -54,6 +55,7 @@ def test_all_measures_equal_scikit_learn(seed: int, levels: int | None) -> None:
             "balanced": reference.balanced_accuracy_score(y, called) if both else np.nan,
             "accuracy": reference.accuracy_score(y, called) if len(y) else np.nan,
             "brier": np.mean((s - y) ** 2) if len(y) else np.nan,
+            "brier skill": reference.d2_brier_score(y, s) if both else np.nan,
         }
         for name, value in expected.items():
             assert ours[name][column] == pytest.approx(value, abs=NEAR, nan_ok=True), (name, column)

@@ -237,6 +237,7 @@ def test_the_minimum_is_where_theory_has_it(share):
     built = lambda name, **options: build_loss(name, [10.0], 100, **options)  # noqa: E731
     close = lambda value: pytest.approx(value, abs=1e-3)  # noqa: E731
     assert minimum(built("bce"), share) == close(odds)
+    assert minimum(built("brier"), share) == close(odds)
     assert minimum(built("logit_adjusted"), share) == close(odds - prior)
     assert minimum(built("logit_adjusted", tau=0.5), share) == close(odds - 0.5 * prior)
     assert minimum(built("ldam", max_margin=0.0, scale=2.0), share) == close(odds / 2)

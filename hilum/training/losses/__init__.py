@@ -11,6 +11,7 @@ from hilum.builders import check_options, choose
 from hilum.training.losses.absolute import MAE
 from hilum.training.losses.asymmetric import Asymmetric
 from hilum.training.losses.bce import BCE, LogitAdjusted
+from hilum.training.losses.brier import Brier
 from hilum.training.losses.class_aware import ClassAware
 from hilum.training.losses.consistency import consistent
 from hilum.training.losses.distribution_balanced import DistributionBalanced
@@ -39,6 +40,7 @@ LOSSES: dict[str, Callable[..., Loss]] = {
         LDAM, max_margin=0.2, scale=1.0, class_weights="class_balanced", power=0.5, weigh="both"
     ),
     "logit_adjusted": LogitAdjusted,
+    "brier": Brier,
     "mae": MAE,
     "softmax": Softmax,  # of findings that exclude one another
 }
