@@ -1,10 +1,12 @@
 """The end of a run: thresholds from validation, the bundle, predictions of valid and test, the report."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 
+from hilum.batches.dataset import Studies
 from hilum.bundle import Bundle, write_bundle
 from hilum.evaluation.evaluate import evaluate
 from hilum.evaluation.metrics import best_f1_threshold
@@ -24,22 +26,35 @@ from hilum.training.run_folder import RunFolder
 CHOSEN_ON = "Validation studies: the epoch and the thresholds were chosen on them, so this is no test result."
 
 
+@dataclass(frozen=True)
+class Said:
+    """What the finished model says of the studies of a part: logits float32 (N, F)."""
+
+    samples: Studies
+    logits: np.ndarray
+
+
+def ask(
+    stage: Stage, recipe: Recipe, material: Material, model: Classifier, progress: Progress = silent
+) -> dict[str, Said]:
+    """The studies that were held out, by part (valid, and test where there is one), and what the model says of them."""
+    device, said = next(model.parameters()).device, {}
+    for split in ("valid", "test"):
+        if material.has(split):
+            samples = material.part(split, stage)
+            label = f"Predicting {split}"
+            logits = tta_logits(model, samples, recipe.predict, device=device, progress=progress, label=label)
+            said[split] = Said(samples, logits)
+    return said
+
+
 def save_bundle(
-    stage: Stage,
-    recipe: Recipe,
-    material: Material,
-    folder: RunFolder,
-    model: Classifier,
-    *,
-    progress: Progress = silent,
+    stage: Stage, recipe: Recipe, material: Material, folder: RunFolder, model: Classifier, valid: Said
 ) -> Bundle:
     """Write RUN/bundle: the model with its training counts and, per finding, the threshold of best F1 on validation."""
     counts, known = material.part("train", stage).counts()
-    valid = material.part("valid", stage)
-    logits = tta_logits(
-        model, valid, recipe.predict, device=_device(model), progress=progress, label="Choosing thresholds"
-    )
-    thresholds = zip(material.findings, best_f1_threshold(valid.labels, torch.from_numpy(logits).sigmoid().numpy()))
+    scores = torch.from_numpy(valid.logits).sigmoid().numpy()
+    thresholds = zip(material.findings, best_f1_threshold(valid.samples.labels, scores))
     bundle = Bundle(
         findings=material.findings,
         pixels=PixelSpec(recipe.cache.size, recipe.cache.fit, recipe.cache.tone),
@@ -65,33 +80,20 @@ def save_bundle(
     return write_bundle(bundle, weights, folder.bundle, recipe=without_folders(recipe).to_yaml(), card=card)
 
 
-def predict_and_report(
+def report(
     bundle: Bundle,
-    stage: Stage,
     recipe: Recipe,
     material: Material,
     folder: RunFolder,
-    model: Classifier,
-    *,
+    said: Mapping[str, Said],
     progress: Progress = silent,
 ) -> None:
     """Write predictions_{valid,test}.parquet and the report: on test studies, or on valid ones where none are held out."""
-    judged = None
-    for split in ("valid", "test"):
-        if not material.has(split):
-            continue
-        samples = material.part(split, stage)
-        logits = tta_logits(
-            model, samples, recipe.predict, device=_device(model), progress=progress, label=f"Predicting {split}"
-        )
-        table = probabilities(logits, samples, material.table, material.findings)
-        judged = folder.predictions(split)
+    for split, one in said.items():
+        table = probabilities(one.logits, one.samples, material.table, material.findings)
         notes = [material.note, CHOSEN_ON if split == "valid" else None]
         note = " ".join(filter(None, notes)) or None
-        write_predictions(as_predictions(table, bundle, "study", note, split, tta=used(recipe.predict)), judged)
-    if judged:
-        evaluate([judged], folder.studies, folder.report, single_label=recipe.single_label, progress=progress)
-
-
-def _device(model: Classifier) -> torch.device:
-    return next(model.parameters()).device
+        predictions = as_predictions(table, bundle, "study", note, split, tta=used(recipe.predict))
+        write_predictions(predictions, folder.predictions(split))
+    judged = folder.predictions("test" if "test" in said else "valid")
+    evaluate([judged], folder.studies, folder.report, single_label=recipe.single_label, progress=progress)

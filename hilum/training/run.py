@@ -13,7 +13,7 @@ from hilum.models.classifier import Classifier
 from hilum.progress import Progress, silent
 from hilum.recipe import Recipe, load_recipe
 from hilum.tables import finding_names, read_studies, studies_metadata
-from hilum.training.finish import predict_and_report, save_bundle
+from hilum.training.finish import ask, report, save_bundle
 from hilum.training.inputs import Material, split_studies, with_absolute_paths
 from hilum.training.loop import Row
 from hilum.training.plan import check_recipe
@@ -51,8 +51,9 @@ def train(
     if RANK:
         return folder.path
     last = plan.stages[-1]
-    bundle = save_bundle(last, plan, material, folder, models[last.name], progress=progress)
-    predict_and_report(bundle, last, plan, material, folder, models[last.name], progress=progress)
+    said = ask(last, plan, material, models[last.name], progress)
+    bundle = save_bundle(last, plan, material, folder, models[last.name], said["valid"])
+    report(bundle, plan, material, folder, said, progress)
     return folder.path
 
 
