@@ -83,6 +83,7 @@ class Work:
     cache: Path
     quick: bool
     replicates: int
+    split_size: int | None = None
 
     @property
     def truth(self) -> Path:
@@ -93,12 +94,13 @@ class Work:
         """Positive patients that a finding needs to be averaged."""
         return 3 if self.quick else 10
 
-    def trainings(self, name: str, studies: Path, rows: Sequence[Row], seeds: Seeds) -> Runs:
-        """The runs in a folder of their own, on a table that says its split."""
+    def trainings(self, name: str, studies: Path, rows: Sequence[Row], seeds: Seeds, size: int | None = None) -> Runs:
+        """The runs in a folder of their own, on a table that says its split; size: of the images, if not the recipe's."""
         system = System("", "", "", RECIPE, RECIPE, "rule", [Table(name, "", list(rows), [])])
 
         def settle(recipe: Recipe) -> Recipe:
-            cache = replace(recipe.cache, folder=str(self.cache))
+            folder = self.cache if size is None else self.cache.with_name(f"{self.cache.name}-{size}")
+            cache = replace(recipe.cache, folder=str(folder), size=size or recipe.cache.size)
             return replace(recipe, studies=str(studies), cache=cache, split=replace(recipe.split, column="split"))
 
         return Runs(
@@ -167,7 +169,10 @@ class Judged:
 def flattery(work: Work, seeds: int) -> list[dict[str, Any]]:
     """Per stage: validation and test mAP by either split, what the split by image adds to the former, and does to the latter."""
     files = deals(work)
-    runs = {name: work.trainings(f"split-by-{name}", file, STAGES, Seeds(seeds, seeds)) for name, file in files.items()}
+    runs = {
+        name: work.trainings(f"split-by-{name}", file, STAGES, Seeds(seeds, seeds), work.split_size)
+        for name, file in files.items()
+    }
     rows = []
     for row in STAGES:
         made = {name: [one.trained(row, seed) for seed in range(seeds)] for name, one in runs.items()}
@@ -230,10 +235,20 @@ def main() -> None:
     arguments.add_argument("--cache", type=Path, help="decoded images and features, by default RUNS/cache")
     arguments.add_argument("--seeds", type=int, default=5, help="second stages of each fault")
     arguments.add_argument("--split-seeds", type=int, default=1, help="trainings of both stages for each split")
+    arguments.add_argument(
+        "--split-size", type=int, help="side of the images in these, in pixels; by default the recipe's"
+    )
     arguments.add_argument("--quick", action="store_true", help="360 studies (drawn if need be), two epochs; no JSON")
     given = arguments.parse_args()
     cache = given.cache or given.runs / "cache"
-    work = Work(given.folder, given.runs, cache, given.quick, replicates=100 if given.quick else 1000)
+    work = Work(
+        given.folder,
+        given.runs,
+        cache,
+        given.quick,
+        replicates=100 if given.quick else 1000,
+        split_size=given.split_size,
+    )
     if given.quick and not (given.folder / "studies.parquet").exists():
         draw(given.folder)
     given.runs.mkdir(parents=True, exist_ok=True)
@@ -268,7 +283,8 @@ def main() -> None:
             "unit": "mAP on the truth of test studies; peer: with the four faults of the published fusion",
             "ratio": None,
             "goal": "what each published fault costs, and how much a split by image flatters; there is no target",
-            "command": f"python bench/fusion_as_published.py {given.folder} {given.runs} --seeds {seeds} --split-seeds {given.split_seeds}",
+            "command": f"python bench/fusion_as_published.py {given.folder} {given.runs} --seeds {seeds} --split-seeds {given.split_seeds}"
+            + (f" --split-size {given.split_size}" if given.split_size else ""),
             "seeds": seeds,
             "shared": leaks,
             "rows": rows + split,
