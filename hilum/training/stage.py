@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 
@@ -69,6 +70,9 @@ def train_stage(
     if crowded := train.crowded + valid.crowded:
         drawn = "in training these are drawn each time, else the first are taken in the order PA, AP, LATERAL, unknown"
         say(f"views     {crowded:,} studies have more than {stage.train.views} images: {drawn}")
+    without = int(np.isnan(train.labels).all(axis=1).sum())
+    if without and stage.objective.name == "labels":
+        say(f"labels    {without:,} of the samples have none: they teach nothing here, `hilum pseudo` may give them some")
     before = folder.stage_facts().get(stage.name, {}).get("features")
     if stage.tau is not None or is_finished(folder.stage(stage.name)):
         cached = before  # nothing is left to be trained on them

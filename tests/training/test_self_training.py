@@ -93,8 +93,9 @@ def weights(run):
 def test_a_run_on_pseudo_labels(data, tmp_path):
     """Weight 0 ends bit for bit where no pseudo labels end; weight 1 elsewhere; valid and counts are untouched."""
     said: list[str] = []
+    alone: list[str] = []
     table = f"pseudo.table={data / 'pseudo.parquet'}"
-    plain = train("demo", options(data), run=tmp_path / "plain")
+    plain = train("demo", options(data), run=tmp_path / "plain", say=alone.append)
     nothing = train("demo", options(data, table, "pseudo.weight=0"), run=tmp_path / "nothing")
     taught = train("demo", options(data, table), run=tmp_path / "taught", say=said.append)
     assert all(torch.equal(value, weights(nothing)[key]) for key, value in weights(plain).items())
@@ -119,6 +120,8 @@ def test_a_run_on_pseudo_labels(data, tmp_path):
         lay_again(data, manifest | {"content": "another"})
     assert lay_again(data, manifest) == manifest
     assert any("other patients" in line for line in said)
+    assert any("of the samples have none" in line for line in alone)
+    assert not any("of the samples have none" in line for line in said)
 
 
 def lay_again(data, before):
