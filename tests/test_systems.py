@@ -1,0 +1,180 @@
+"""bench/systems.py: every row's plan builds, takes the same steps, and the page says by rule which published gains appear."""
+
+import importlib
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from scipy.stats import norm
+
+from hilum.batches.sampling import SAMPLERS, epoch_length
+from hilum.recipe import load_recipe
+from hilum.tables import finding_names, labels_of, write_studies
+from hilum.training.inputs import split_studies
+from hilum.training.plan import check_recipe
+from tests.small import small_studies
+
+BENCH = Path(__file__).parent.parent / "bench"
+EPOCHS = 12
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    return importlib.import_module
+
+
+@pytest.fixture
+def data(bench, tmp_path):
+    """A table with a split, images of which are never read."""
+    table, _ = small_studies(60)
+    dealt = ["test" if n % 4 == 0 else "valid" if n % 4 == 1 else "train" for n in range(table.height)]
+    owner = dict(zip(table["patient_id"], dealt))
+    table = table.with_columns(split=table["patient_id"].replace_strict(owner))
+    write_studies(table, tmp_path / "studies.parquet", label_level="study")
+    return bench("system_runs").Data(tmp_path / "studies.parquet", tmp_path / "studies.parquet", tmp_path / "cache")
+
+
+def samples(plan, level):
+    """Samples that each stage of a plan sees, and those of an epoch of plain ones at that level."""
+    table = split_studies(plan).table
+    table = table.filter(table["split"] == "train")
+    findings = finding_names(table)
+    seen = []
+    for stage in plan.stages:
+        positives = labels_of(table, findings, level=stage.train.level).values >= 0.5
+        drawn = epoch_length(stage.train.sampler.build("sampler", SAMPLERS)(positives))
+        seen.append((stage.train.epochs * drawn, drawn))
+    return seen, len(labels_of(table, findings, level=level).ids)
+
+
+def test_every_row_of_heads_builds_and_takes_as_many_steps(bench, data):
+    rows = [one for one in bench("system_rows").HEADS if one.trained]
+    assert len(rows) > 30
+    for entry in [*rows, *bench("system_rows").CANDIDATES]:
+        plan = bench("system_runs").head_recipe(entry, data, None, 1, EPOCHS)
+        check_recipe(plan)
+        assert all(stage.freeze == ["backbone"] and stage.train.seed == 1 for stage in plan.stages)
+        assert all(stage.augment.name == "none" for stage in plan.stages), "all rows read the same features"
+        assert len(plan.stages) == (2 if entry.then else 1)
+        seen, plain = samples(plan, "study")
+        learnt = [one for one, stage in zip(seen, plan.stages) if stage.tau is None]
+        spent, coarse = sum(count for count, _ in learnt), max(drawn for _, drawn in learnt)
+        assert abs(spent - EPOCHS * plain) <= coarse, entry.name
+
+
+def test_every_row_of_whole_networks_builds_and_is_optimised_alike(bench, data):
+    rows = [one for one in bench("system_rows").WHOLE if one.trained]
+    for entry in rows:
+        for fold in (None, 3):
+            plan = bench("system_runs").whole_recipe(entry, data, 0, EPOCHS, fold)
+            check_recipe(plan)
+            assert (plan.cache.size, plan.split.fold if fold else plan.split.column) == (64, fold or "split")
+            assert {stage.train.optimizer.name for stage in plan.stages} == {"adamw"}
+            first = plan.stages[0].train
+            assert (first.level, first.batch_size, first.schedule.name) == ("image", 32, "cosine")
+        assert "." not in plan.stages[0].model.backbone.name, "no weights are downloaded"
+        seen, plain = samples(plan, "image")
+        spent = sum(count for (count, _), stage in zip(seen, plan.stages) if "backbone" not in stage.freeze)
+        assert abs(spent - EPOCHS * plain) <= max(drawn for _, drawn in seen), entry.name
+        if plan.stages[0].model.backbone.name != load_recipe(entry.recipe).stages[0].model.backbone.name:
+            assert entry.stand_in, "what stands in for another network is named"
+
+
+def test_names_and_folders_are_unique_and_what_is_named_exists(bench):
+    rows = bench("system_rows")
+    for entries, baseline in ((rows.HEADS, rows.BASELINE), (rows.WHOLE, rows.REFERENCE)):
+        names = [one.name for one in entries]
+        assert len({one.folder for one in entries}) == len(names) == len(set(names))
+        assert baseline in names
+        assert all(name in names for one in entries for name in (*one.members, *([one.over] if one.over else [])))
+        assert all("|" not in one.reported for one in entries), "it would end a cell"
+
+
+def test_what_a_row_needs_comes_with_it(bench):
+    rows = bench("system_rows")
+    assert [one.name for one in rows.chosen(rows.WHOLE, ["IIT ensemble, vote"])] == [
+        "reference", "IIT member, VGG", "IIT member, MobileNet", "IIT member, InceptionResNet", "IIT ensemble, vote",
+    ]  # fmt: skip
+    assert [one.name for one in rows.chosen(rows.WHOLE, ["ldam-drw"])] == [
+        "reference",
+        "Long-tail benchmark",
+        "LDAM-DRW",
+    ]
+    assert rows.chosen(rows.WHOLE, ["Focal"]) == []
+
+
+def test_printed_figures_come_from_the_systems_that_can_be_reproduced(bench):
+    of = {one.name: one for one in bench("system_rows").HEADS}
+    assert of["Class-aware"].gain == "+0.070 mAP"
+    assert of["RW LDAM-DRW"].gain == "+17.4 / +10.6 points of balanced accuracy"
+    assert of["LDAM"].gain is None  # 17.8 / 16.5 against 11.5 / 16.9: no gain on one of two
+    assert (of["Focal"].gain, of["Focal"].by) == ("+0.004 mAP", "all")
+    assert "12.2 / 17.2" in of["Focal"].reported
+
+
+def made_up(bench, differences, runs=2):
+    """A judged table: row -> (difference in mAP, its p) to the baseline; the tail is not scored."""
+    pairs = [
+        {"row": row, "over": "BCE", "columns": {"all": {"difference": [value, value - 0.01, value + 0.01], "p": p}, "tail": None, "auroc": None}}
+        for row, (value, p) in differences.items()
+    ]  # fmt: skip
+    bench("system_page").corrected(pairs)
+    figures = {column: [0.3, 0.29, 0.31] for column in ("all", "head", "medium", "auroc")} | {"tail": [None] * 3}
+    rows = [{"name": name, "runs": runs, "figures": figures, "brier_skill": 0.1} for name in ("BCE", *differences)]
+    counts = {"all": 5, "head": 3, "medium": 2, "tail": 0, "auroc": 5}
+    return {"baseline": "BCE", "rows": rows, "differences": pairs, "findings": counts, "studies": 9, "patients": 9, "note": "A note."}  # fmt: skip
+
+
+def entries(bench):
+    make = bench("system_rows").Entry
+    return [make("BCE"), *(make(name, gain="+.010 mAP") for name in ("up", "down", "flat", "lucky")), make("silent"),
+            make("rare", gain="+5 points", by="tail")]  # fmt: skip
+
+
+def test_a_published_gain_appears_only_where_the_difference_is_real_and_upwards(bench):
+    # lucky: p below .05 by itself, and not among six
+    found = {"up": (0.03, 1e-5), "down": (-0.03, 1e-5), "flat": (0.001, 0.8), "lucky": (0.02, 0.02), "silent": (0.02, 1e-4), "rare": (0.0, 1.0)}  # fmt: skip
+    table = made_up(bench, found)
+    lines = bench("system_page").reading(table, entries(bench))
+    assert (
+        lines[0]
+        == "mAP: of 6 rows 2 are (up, silent) above BCE and 1 is (down) below it; 3 cannot be told apart from it."
+    )
+    said = {line.split(" against")[0]: line for line in lines[1:] if " against" in line}
+    assert set(said) == {"up", "down", "flat", "lucky"}, "what claims nothing is not held to anything"
+    assert "(+.010 mAP) appears: +0.030 [+0.020, +0.040] mAP" in said["up"]
+    assert "does not appear, it is a loss: -0.030" in said["down"]
+    assert all("cannot be told from noise" in said[name] for name in ("flat", "lucky"))
+    assert "rare: the published gain (+5 points) cannot be looked for: no such finding is scored." in lines
+    assert not any("once" in line for line in lines)
+    once = bench("system_page").reading(made_up(bench, found, runs=1), entries(bench))
+    assert once[-1].startswith("Each row was trained once")
+
+
+def test_the_page_holds_every_row_and_marks_what_is_real(bench):
+    table = made_up(bench, {"up": (0.03, 1e-5), "flat": (0.001, 0.8)})
+    page = bench("system_page").page({"facts": ["How."], "command": "run me"}, {"(a)": (table, entries(bench))})
+    assert "| up | 2 | 0.300 [0.290, 0.310] |" in page
+    assert "**+0.030 [+0.020, +0.040]**" in page
+    assert "| +0.001 [-0.009, +0.011] |" in page
+    assert page.count("\n| ") == 1 + len(table["rows"])
+    assert "A note." in page
+    assert "`run me`" in page
+
+
+def test_p_is_the_normal_one(bench):
+    two_sided = bench("system_page").two_sided
+    for value, error in ((0.02, 0.01), (-0.02, 0.01), (0.3, 0.05)):
+        assert two_sided(value, error) == pytest.approx(2 * norm.sf(abs(value) / error))
+    assert (two_sided(0.0, 0.0), two_sided(0.1, 0.0)) == (1.0, 0.0)
+
+
+def test_rows_trained_alike_are_one_row(bench):
+    rows = bench("system_rows")
+    one = rows.Entry("A", ["loss={name: bce}"], reported="x")
+    other = replace(one, name="B", reported="y", gain="+1")
+    joined = rows._joined([one, other, replace(one, name="C", overrides=["loss={name: focal}"])])
+    assert [(row.name, row.reported, row.gain) for row in joined] == [("A", "x; y", "+1"), ("C", "x", None)]
+    assert math.isclose(rows.HEAD_RATE / 10, 3e-4)
