@@ -138,7 +138,7 @@ def reading(table: Mapping[str, Any], entries: Sequence[Entry]) -> list[str]:
             )
     if all(row["runs"] == 1 for row in table["rows"]):
         lines.append(
-            "Each row was trained once: a real difference is one between these trainings; another seed may give another."
+            "Each row was trained once (on folds: once a fold): a real difference is one between these trainings; another seed may give another."
         )
     return lines
 
