@@ -4,12 +4,16 @@ import importlib
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 from scipy.stats import norm
 
 from hilum.batches.sampling import SAMPLERS, epoch_length
+from hilum.evaluation.calibration import brier_skill
+from hilum.evaluation.evaluate import evaluate
 from hilum.recipe import load_recipe
-from hilum.tables import finding_names, labels_of, write_studies
+from hilum.tables import Predictions, finding_names, labels_of, read_studies, write_predictions, write_studies
 from hilum.training.inputs import split_studies
 from hilum.training.plan import check_recipe
 from tests.small import small_studies
@@ -176,3 +180,44 @@ def test_rows_trained_alike_are_one_row(bench):
     other = replace(one, name="B", reported="y", gain="+1")
     joined = rows._joined([one, other, replace(one, name="C", overrides=["loss={name: focal}"])])
     assert [(row.name, row.reported, row.gain) for row in joined] == [("A", "x; y", "+1"), ("C", "x", None)]
+
+
+def said(table, tmp_path, name, score):
+    """A predictions file of every study: score(label, random) as the probability."""
+    findings = finding_names(table)
+    labels = labels_of(table, findings)
+    random = np.random.default_rng(len(name)).random(labels.values.shape)
+    scores = score(np.nan_to_num(labels.values), random).astype(np.float32)
+    frame = pl.DataFrame({"study_id": labels.ids}).hstack(
+        [pl.Series(one, scores[:, k]) for k, one in enumerate(findings)]
+    )
+    known = dict.fromkeys(findings, 100)
+    write_predictions(
+        Predictions(frame, positives=dict.fromkeys(findings, 30), known=known), tmp_path / f"{name}.parquet"
+    )
+    return tmp_path / f"{name}.parquet"
+
+
+def test_rows_are_judged_as_the_package_judges_them(bench, data, tmp_path):
+    table = read_studies(data.studies)
+    files = {
+        "BCE": [said(table, tmp_path, f"BCE{k}", lambda y, r: 0.2 * y + 0.6 * r) for k in ("", "0")],
+        "sure": [said(table, tmp_path, "sure", lambda y, r: 0.9 * y + 0.05)],
+        "coin": [said(table, tmp_path, "coins", lambda y, r: r)],
+    }
+    make = bench("system_rows").Entry
+    told = bench("system_page").judged(
+        files, [make("sure", over="coin")], data.truth, "BCE", replicates=100, least=3
+    )  # fmt: skip
+    rows = {row["name"]: row for row in told["rows"]}
+    assert [rows[name]["runs"] for name in files] == [2, 1, 1]
+    assert rows["sure"]["figures"]["all"][0] == rows["sure"]["figures"]["auroc"][0] == 1.0
+    metrics = evaluate([files["coin"][0]], data.truth, tmp_path / "report", replicates=2, min_positives=3)
+    assert rows["coin"]["figures"]["all"][0] == pytest.approx(metrics["macro"]["map"][0])
+    labels = labels_of(table, finding_names(table)).values
+    wrong = brier_skill(labels, 0.9 * np.nan_to_num(labels) + 0.05)
+    assert rows["sure"]["brier_skill"] == pytest.approx(wrong.mean(), abs=1e-6)
+    assert {(one["row"], one["over"]) for one in told["differences"]} == {("sure", "BCE"), ("coin", "BCE"), ("sure", "coin")}  # fmt: skip
+    verdicts = {(one["row"], one["over"]): one["columns"]["all"]["verdict"] for one in told["differences"]}
+    assert verdicts["sure", "BCE"] == verdicts["sure", "coin"] == "above"
+    assert all(one["columns"]["all"]["p_holm"] >= one["columns"]["all"]["p"] for one in told["differences"])
