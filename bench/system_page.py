@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from system_rows import SAID, Entry
+from system_rows import SAID, TWIN, Entry
 
 from hilum.evaluation.calibration import brier_skill
 from hilum.evaluation.compare import holm, macro_difference, over_runs
@@ -138,7 +138,20 @@ def reading(table: Mapping[str, Any], entries: Sequence[Entry]) -> list[str]:
             )
     if all(row["runs"] == 1 for row in table["rows"]):
         lines.append(
-            "Each row was trained once (on folds: once a fold): a real difference is one between these trainings; another seed may give another."
+            "Each row was trained once (on folds: once a fold): a real difference is one between these trainings; another seed"
+            " may give another."
+        )
+    if TWIN in against and against[TWIN]["all"]:
+        chance = against[TWIN]["all"]["difference"]
+        told = {name: columns["all"] for name, columns in against.items() if columns["all"] and name != TWIN}
+        within = [
+            name
+            for name, one in told.items()
+            if one["verdict"] != NOISE and abs(one["difference"][0]) <= abs(chance[0])
+        ]
+        lines.append(
+            f"The baseline with another seed differs from itself by {_interval(chance, '+')} mAP; of the differences called real"
+            f" {_count(within)} no larger than that."
         )
     return lines
 

@@ -98,13 +98,9 @@ def test_names_and_folders_are_unique_and_what_is_named_exists(bench):
 def test_what_a_row_needs_comes_with_it(bench):
     rows = bench("system_rows")
     assert [one.name for one in rows.chosen(rows.WHOLE, ["IIT ensemble, vote"])] == [
-        "reference", "IIT member, VGG", "IIT member, MobileNet", "IIT member, InceptionResNet", "IIT ensemble, vote",
+        "reference", "reference, another seed", "IIT member, VGG", "IIT member, MobileNet", "IIT member, InceptionResNet", "IIT ensemble, vote",
     ]  # fmt: skip
-    assert [one.name for one in rows.chosen(rows.WHOLE, ["ldam-drw"])] == [
-        "reference",
-        "Long-tail benchmark",
-        "LDAM-DRW",
-    ]
+    assert [one.name for one in rows.chosen(rows.WHOLE, ["ldam-drw"])][2:] == ["Long-tail benchmark", "LDAM-DRW"]
     assert rows.chosen(rows.WHOLE, ["Focal"]) == []
 
 
@@ -221,3 +217,16 @@ def test_rows_are_judged_as_the_package_judges_them(bench, data, tmp_path):
     verdicts = {(one["row"], one["over"]): one["columns"]["all"]["verdict"] for one in told["differences"]}
     assert verdicts["sure", "BCE"] == verdicts["sure", "coin"] == "above"
     assert all(one["columns"]["all"]["p_holm"] >= one["columns"]["all"]["p"] for one in told["differences"])
+
+
+def test_what_another_seed_does_is_held_against_the_differences(bench):
+    twin = bench("system_rows").TWIN
+    table = made_up(
+        bench, {twin: (-0.02, 0.001), "up": (0.03, 1e-5), "silent": (0.015, 1e-4), "flat": (0.001, 0.8)}, runs=1
+    )
+    last = bench("system_page").reading(table, [])[-1]
+    assert last.endswith(
+        "by -0.020 [-0.030, -0.010] mAP; of the differences called real 1 is (silent) no larger than that."
+    )
+    table = made_up(bench, {"up": (0.03, 1e-5)})
+    assert not any("another seed" in line for line in bench("system_page").reading(table, []))
