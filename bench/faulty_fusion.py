@@ -7,6 +7,7 @@ is hilum's own fusion, weight by weight.
 import torch
 from torch import Tensor, nn
 
+from hilum.models.context import Context
 from hilum.models.fusions import Fusion
 from hilum.models.fusions.transformer import TransformerFusion, sine_positions
 from hilum.models.views import cleared, counted
@@ -24,14 +25,16 @@ class FaultyFusion(TransformerFusion):
         self.across, self.flat, self.places = across, flat, slots if unmasked else 0
         self.padding = nn.Parameter(torch.randn(dim)) if unmasked else None
 
-    def tokens(self, features: Tensor, present: Tensor, view: Tensor) -> tuple[Tensor, Tensor | None]:
+    def tokens(
+        self, features: Tensor, present: Tensor, view: Tensor, context: Context | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         here = counted(present)
         maps = self.reduce(cleared(features, present).flatten(0, 1))
         height, width = maps.shape[-2:]
         lay = flat_positions if self.flat else sine_positions
         positions = lay(height, width, self.channels, maps.device).to(maps.dtype)
         tokens = maps.flatten(2).transpose(1, 2).unflatten(0, present.shape) + positions
-        tokens = tokens + self.mark(self._codes(here, view))[:, :, None]
+        tokens = tokens + self.mark(self._codes(here, view, context or Context()))[:, :, None]
         if self.padding is None:
             mask = here[:, :, None].expand(-1, -1, len(positions)).flatten(1)
         else:
