@@ -64,7 +64,8 @@ class Runs:
     def check(self) -> None:
         """Hold the recipe of every row against the builders, before the first is trained."""
         for row in self.system.rows.values():
-            if row.stage is not None:  # what a row begins with is not there yet, nor what it does with that to be checked
+            # what a row begins with is not there yet, so what it does with that is left out
+            if row.stage is not None:
                 alone = replace(row, start=None, pseudo=None, teacher=None, upweight=None, poor=None)
                 plan = self.plan(alone, 0)
                 check_recipe(replace(plan, stages=[replace(stage, fresh=[], tau=None) for stage in plan.stages]))
