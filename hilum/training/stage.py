@@ -72,7 +72,9 @@ def train_stage(
         say(f"views     {crowded:,} studies have more than {stage.train.views} images: {drawn}")
     without = int(np.isnan(train.labels).all(axis=1).sum())
     if without and stage.objective.name == "labels":
-        say(f"labels    {without:,} of the samples have none: they teach nothing here, `hilum pseudo` may give them some")
+        say(
+            f"labels    {without:,} of the samples have none: they teach nothing here, `hilum pseudo` may give them some"
+        )
     before = folder.stage_facts().get(stage.name, {}).get("features")
     if stage.tau is not None or is_finished(folder.stage(stage.name)):
         cached = before  # nothing is left to be trained on them
