@@ -1,6 +1,7 @@
 """bench/systems.py: every row's plan builds, takes the same steps, and the page says by rule which published gains appear."""
 
 import importlib
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -230,3 +231,28 @@ def test_what_another_seed_does_is_held_against_the_differences(bench):
     )
     table = made_up(bench, {"up": (0.03, 1e-5)})
     assert not any("another seed" in line for line in bench("system_page").reading(table, []))
+
+
+def test_the_page_says_where_the_real_images_are_left_out(bench):
+    given = Namespace(
+        backbone=None, seeds=5, head_epochs=10, epochs=12, train=2000, only=[], nih=None, folder=Path("small")
+    )
+    told = bench("systems").facts(given, {"heads": 1, "whole": 1})
+    assert any("left out" in line for line in told)
+    assert not any("left out" in line for line in bench("systems").facts(given, {"heads": 1, "whole": 1, "nih": 1}))
+    assert any("12 epochs" in line and "2,000 training studies" in line for line in told)
+    assert bench("systems")._command(given).endswith("--seeds 5 --head-epochs 10 --epochs 12 --train 2000")
+
+
+def test_the_first_studies_are_taken_by_whole_patients(bench, data, tmp_path):
+    given = Namespace(folder=tmp_path, work=tmp_path / "work", train=9, valid=5, test=5)
+    given.work.mkdir()
+    whole, part = read_studies(data.studies), read_studies(bench("systems").part_of(given).studies)
+    for split, most in (("train", 9), ("valid", 5), ("test", 5)):
+        kept = part.filter(split=split)
+        assert 0 < kept["study_id"].n_unique() <= most
+        patients = kept["patient_id"].unique(maintain_order=True).to_list()
+        assert (
+            patients == whole.filter(split=split)["patient_id"].unique(maintain_order=True).to_list()[: len(patients)]
+        )
+        assert kept.height == whole.filter(pl.col("patient_id").is_in(patients)).height
