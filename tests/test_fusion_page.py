@@ -1,4 +1,4 @@
-"""The figures on the page about fusions are those of the stored results."""
+"""The figures on the pages about fusions and self-training are those of the stored results."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/why/fusion.md").read_text()
+TAUGHT = (ROOT / "docs/how-to/self-training.md").read_text()
+FAULTS = json.loads((ROOT / "bench/results/fusion_as_published.json").read_text())
+SELF = json.loads((ROOT / "bench/results/self_training.json").read_text())["rows"]
 EVERY, SEVERAL = json.loads((ROOT / "bench/results/reproduce_chexfusion_views.json").read_text())["tables"][0]["panels"]
 
 
@@ -37,3 +40,29 @@ def test_every_row_of_the_views_table(row):
 @pytest.mark.parametrize("lower", ["weights learned per finding", "concat"])
 def test_the_transformer_is_above_by_what_the_page_says(lower):
     assert interval(above(SEVERAL, lower, "CheXFusion")) + " above" in PAGE.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in FAULTS["rows"] if row.get("on") == "every study"], ids=lambda row: row["what"]
+)
+def test_every_fault(row):
+    costs = [interval(row["costs"][column]["difference"], "+") for column in ("all", "tail")]
+    assert f"| {row['what']} | {costs[0]} | {costs[1]} |" in PAGE
+    assert f"{row['ours']['all'][0]:.3f}; 95 %" in PAGE.replace("\n", " ")
+
+
+@pytest.mark.parametrize("row", [row for row in FAULTS["rows"] if "flatters" in row], ids=lambda row: row["what"])
+def test_what_the_split_by_image_flatters(row):
+    assert interval(row["flatters"], "+") in PAGE
+    for noun, share in FAULTS["shared"]["image"].items():
+        assert f"{share:.0%}".replace("%", " %") in PAGE, noun
+
+
+@pytest.mark.parametrize("row", SELF, ids=lambda row: row["case"])
+def test_what_self_training_brings(row):
+    every, head = row["tiers"]["all"], row["tiers"]["head"]
+    maps = " | ".join(f"{every['map'][arm]:.3f}" for arm in ("labelled only", "self-trained", "full labels"))
+    assert f"| {maps} | {interval(every['gain'], '+')} | {every['recovered']:.0%}".replace("%", " %") in TAUGHT
+    for value in (head["gain"][0], row["tiers"]["tail"]["gain"][0]):
+        assert f"{value:+.3f}" in TAUGHT
+    assert f"{head['recovered']:.0%}"[:-1] in TAUGHT
