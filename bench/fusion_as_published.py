@@ -35,6 +35,7 @@ from hilum.progress import shown
 from hilum.recipe import Recipe
 from hilum.reproductions import Row, System, Table
 from hilum.reproductions.judged import judge_table, over_trainings
+from hilum.reproductions.page import spoken
 from hilum.reproductions.runs import Runs, Seeds
 from hilum.sources.phantom.benchmarks import Benchmark, raised_tail
 from hilum.sources.phantom.source import draw_benchmark
@@ -259,18 +260,22 @@ def main() -> None:
     for panel in judged["panels"]:
         print(f"\n{panel['name']}: mAP, fault minus correct, over patients and trainings; over trainings alone")
         figures = {row["name"]: row["ours"] for row in panel["rows"]}
-        print(f"{CORRECT:<30}{spoken(figures[CORRECT]['all'], '')}")
+        print(f"{CORRECT:<30}{spoken(figures[CORRECT]['all'])}")
         for pair in (pair for pair in panel["differences"] if pair["from"] == CORRECT):
             found = {column: one for column, one in pair["columns"].items() if one is not None}
             rows.append({"what": pair["to"], "on": panel["name"], "ours": figures[CORRECT], "peer": figures[pair["to"]], "costs": found})  # fmt: skip
-            print(f"{pair['to']:<30}{spoken(found['all']['difference'])}   {spoken(found['all']['over_trainings'])}")
+            print(
+                f"{pair['to']:<30}{spoken(found['all']['difference'], '+')}   {spoken(found['all']['over_trainings'], '+')}"
+            )
     split = flattery(work, min(given.split_seeds, 2) if given.quick else given.split_seeds)
     leaks = {name: shared(work.runs / f"split-by-{name}.parquet") for name in ("image", "patient")}
     print(f"\nvalidation studies that share a study or a patient with training: {leaks}")
     for row in split:
         print(f"{row['what']:<30}{row['map']}")
-        print(f"  flatters validation mAP by  {spoken(row['flatters'])}   {spoken(row['flatters_over_trainings'])}")
-        print(f"  changes the test mAP by     {spoken(row['costs'])}   {spoken(row['costs_over_trainings'])}")
+        print(
+            f"  flatters validation mAP by  {spoken(row['flatters'], '+')}   {spoken(row['flatters_over_trainings'], '+')}"
+        )
+        print(f"  changes the test mAP by     {spoken(row['costs'], '+')}   {spoken(row['costs_over_trainings'], '+')}")
     print(f"{(time.monotonic() - started) / 60:.0f} minutes")
     if given.quick:
         return
@@ -290,14 +295,6 @@ def main() -> None:
             "rows": rows + split,
         }
     )
-
-
-def spoken(interval: Sequence[float | None] | None, sign: str = "+") -> str:
-    """An interval in words."""
-    if interval is None or any(end is None for end in interval):
-        return "-"
-    value, low, high = interval
-    return f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from hilum.evaluation.evaluate import plain, positive_patients, tiers_of, traini
 from hilum.evaluation.intervals import Resampled, centred, macro
 from hilum.evaluation.matched import match
 from hilum.findings import TIERS
+from hilum.reproductions.page import spoken
 from hilum.tables import studies_metadata
 
 COLUMNS = ("all", *TIERS, "auroc")
@@ -150,7 +151,7 @@ def reading(table: Mapping[str, Any], entries: Sequence[Entry]) -> list[str]:
             if one["verdict"] != NOISE and abs(one["difference"][0]) <= abs(chance[0])
         ]
         lines.append(
-            f"The baseline with another seed differs from itself by {_interval(chance, '+')} mAP; of the differences called real"
+            f"The baseline with another seed differs from itself by {spoken(chance, '+')} mAP; of the differences called real"
             f" {_count(within)} no larger than that."
         )
     return lines
@@ -158,7 +159,7 @@ def reading(table: Mapping[str, Any], entries: Sequence[Entry]) -> list[str]:
 
 def claim(entry: Entry, over: str, found: Mapping[str, Any]) -> str:
     """Whether a published gain appears here: its verdict in the column where it is looked for decides."""
-    ours = f"{_interval(found['difference'], '+')} {SAID[entry.by]}"
+    ours = f"{spoken(found['difference'], '+')} {SAID[entry.by]}"
     said = {
         BETTER: f"the published gain ({entry.gain}) appears: {ours}",
         WORSE: f"the published gain ({entry.gain}) does not appear, it is a loss: {ours}",
@@ -209,20 +210,12 @@ def block(table: Mapping[str, Any], entries: Sequence[Entry]) -> list[str]:
         entry = of.get(row["name"])
         cells = [row["name"], *([entry.stand_in if entry else ""] if stands else [])]
         cells += [str(row["runs"])] if several else []
-        cells += [_interval(row["figures"][column]) for column in COLUMNS]
+        cells += [spoken(row["figures"][column]) for column in COLUMNS]
         found = against.get(row["name"])
-        told = _interval(found["difference"], "+") if found else ""
+        told = spoken(found["difference"], "+") if found else ""
         cells.append(f"**{told}**" if found and found["verdict"] != NOISE else told)
         cells.append("-" if row["brier_skill"] is None else f"{row['brier_skill']:.3f}")
         cells.append("-" if row.get("seconds") is None else f"{row['seconds']:.0f}")
         cells.append(entry.reported if entry else "")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
-
-
-def _interval(values: Sequence[float | None] | None, sign: str = "") -> str:
-    if not values or values[0] is None:
-        return "-"
-    if values[1] is None or values[2] is None:
-        return f"{values[0]:{sign}.3f}"
-    return f"{values[0]:{sign}.3f} [{values[1]:{sign}.3f}, {values[2]:{sign}.3f}]"

@@ -63,15 +63,15 @@ def _block(panel: Mapping[str, Any], column: str, heading: str) -> list[Cells]:
         cells[0] += [f"ours minus {one}", *(["over trainings"] if several else []), "theirs"]
     for row in panel["rows"]:
         theirs = row["theirs"][column] if row["theirs"] else None
-        line = [row["name"], *([str(row["runs"])] if several else []), _interval(row["ours"][column]), _number(theirs)]
+        line = [row["name"], *([str(row["runs"])] if several else []), spoken(row["ours"][column]), _number(theirs)]
         for one in panel["against"]:
             found = _difference(panel, one, row["name"], column)
             if found is None:
                 line += [""] * (3 if several else 2)
                 continue
             word = "" if found["told_apart"] is None else "" if found["told_apart"] else ", noise"
-            line.append(_interval(found["difference"], "+") + word)
-            line += [_interval(found["over_trainings"], "+")] if several else []
+            line.append(spoken(found["difference"], "+") + word)
+            line += [spoken(found["over_trainings"], "+")] if several else []
             line.append(_number(found["theirs"], "+"))
         cells.append(line)
     return cells
@@ -117,7 +117,8 @@ def _said(panel: Mapping[str, Any]) -> Iterator[str]:
             yield f"{row['name']}: {row['remark']}."
 
 
-def _interval(values: Sequence[float | None] | None, sign: str = "") -> str:
+def spoken(values: Sequence[float | None] | None, sign: str = "") -> str:
+    """[value, low, high] in words; the value alone where it has no interval, - where there is none."""
     if not values or values[0] is None:
         return "-"
     if values[1] is None or values[2] is None:
