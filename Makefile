@@ -32,7 +32,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 
 lock:  # needs uv; addresses of registries stay out of the file
 	uv pip compile --universal --generate-hashes --no-emit-index-url --quiet \
-		--extra train --extra track --extra dev pyproject.toml --output-file requirements.lock
+		--extra train --extra text --extra serve --extra onnx --extra openvino --extra track --extra dev pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) $(DEMO)
