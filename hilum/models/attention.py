@@ -16,6 +16,16 @@ class Attention(nn.Module):
         self.query, self.key, self.value = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim)
 
+    def weights(self, queries: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Weights (B, Q, T) that the queries give the tokens, the mean over the attention heads; they sum to 1 over T."""
+        q, k = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query(queries), self.key(tokens))
+        )
+        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask[:, None, None, :], float("-inf"))
+        return scores.softmax(dim=-1).mean(dim=1)
+
     def forward(self, queries: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         q, k, v = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)

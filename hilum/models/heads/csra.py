@@ -32,6 +32,16 @@ class CSRA(nn.Module):
         weight = F.normalize(self.weight, dim=-1) if self.normalise else self.weight
         return torch.einsum("btc,nfc->btnf", tokens, weight)
 
+    def attention(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Weights (B, F, T) of the positions in the attended score, the mean over the heads."""
+        weights = []
+        for scores, temperature in zip(self.scores(present_only(tokens, mask)).float().unbind(2), self.temperatures):
+            here = only(scores, mask)
+            highest = (here == here.amax(dim=1, keepdim=True)).float()
+            flat = highest / highest.sum(dim=1, keepdim=True)
+            weights.append(flat if math.isinf(temperature) else softmax_over(temperature * scores, mask))
+        return torch.stack(weights).mean(dim=0).transpose(1, 2)
+
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         answers = []
         for scores, temperature in zip(self.scores(present_only(tokens, mask)).float().unbind(2), self.temperatures):

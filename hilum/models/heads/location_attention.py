@@ -33,6 +33,11 @@ class LocationAttention(nn.Module):
         # sigmoids divided by their sum are a softmax of their logarithms
         return softmax_over(F.logsigmoid(scores) if self.sigmoid else scores, mask)
 
+    def attention(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Weights (B, F, T), the mean over the attention heads."""
+        weights = self.weights(tokens, mask).mean(dim=-1).transpose(1, 2)
+        return weights.expand(-1, self.project.out_features, -1)
+
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         values = present_only(tokens, mask).reshape(*tokens.shape[:2], self.heads, -1)
         pooled = torch.einsum("btmn,btnc->bmnc", self.weights(tokens, mask).to(values.dtype), values).flatten(2)

@@ -21,6 +21,10 @@ class DecoderLayer(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
 
+    def weights(self, queries: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Weights (B, Q, T) of the cross-attention."""
+        return self.attend.weights(self.norms[0](queries + self.dropout(queries)), tokens, mask)
+
     def forward(self, queries: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         queries = self.norms[0](queries + self.dropout(queries))
         queries = self.norms[1](queries + self.dropout(self.attend(queries, tokens, mask)))
@@ -58,10 +62,21 @@ class MLDecoder(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1 if shared else findings))
         nn.init.trunc_normal_(self.weight, std=dim**-0.5)
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+    def attention(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Weights (B, F, T) of the last layer, which sum to 1; findings of one group have the same."""
+        memory, answers = self._memory(tokens, mask), self.queries.expand(tokens.shape[0], -1, -1)
+        for layer in self.layers[:-1]:
+            answers = layer(answers, memory, mask)
+        weights: Tensor = self.layers[-1].weights(answers, memory, mask)  # type: ignore[operator]
+        return weights.repeat_interleave(self.weight.shape[-1], dim=1)[:, : self.findings]
+
+    def _memory(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         if mask is not None:  # attention gives such a token no weight, but no weight times NaN is NaN
             tokens = tokens.masked_fill(~mask[..., None], 0.0)
-        memory = F.relu(self.embed(tokens))
+        return F.relu(self.embed(tokens))
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        memory = self._memory(tokens, mask)
         answers = self.queries.expand(len(tokens), -1, -1)
         for layer in self.layers:
             answers = layer(answers, memory, mask)
