@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -81,20 +81,41 @@ def write_bundle(
 
 def replace_operating_points(bundle: Bundle, points: list[OperatingPoint]) -> Bundle:
     """Put other operating points into a bundle on disk, whole or not at all. Its identity, which decides logits, stays."""
+    bundle.operating_points = points
+    return amend_bundle(bundle, lambda folder: write_operating_points(points, folder / "operating_points.csv"))
+
+
+def amend_bundle(bundle: Bundle, change: Callable[[Path], object]) -> Bundle:
+    """Change or add files of a bundle on disk, whole or not at all; its identity, which decides logits, stays.
+
+    change: is handed the folder of a copy, where it may write whatever belongs to the bundle, in folders too.
+    """
     source = bundle.weights_file.parent
+    strange = [file.relative_to(source) for file in unlisted_files(source)]
     with atomic_folder(source) as temporary:
-        for file in source.iterdir():
-            if file.name not in (FACTS, "operating_points.csv"):
-                shutil.copy2(file, temporary / file.name)
-        write_operating_points(points, temporary / "operating_points.csv")
-        bundle.operating_points = points
-        _write_facts(bundle, temporary)
+        shutil.copytree(source, temporary, dirs_exist_ok=True)
+        change(temporary)
+        _write_facts(bundle, temporary, [temporary / name for name in strange])
     return bundle
 
 
-def _write_facts(bundle: Bundle, folder: Path) -> None:
+def listed_files(folder: Path) -> dict[str, str]:
+    """The files that a bundle consists of beside bundle.json, by their paths in it, each with its SHA-256 as written down."""
+    files: dict[str, str] = json.loads((folder / FACTS).read_text(encoding="utf-8"))["files"]
+    return files
+
+
+def unlisted_files(folder: Path) -> list[Path]:
+    """Files that lie in a bundle's folder and are no part of it: nobody vouches for these."""
+    known = {folder / name for name in (*listed_files(folder), FACTS)}
+    return sorted(file for file in folder.rglob("*") if not file.is_dir() and file not in known)
+
+
+def _write_facts(bundle: Bundle, folder: Path, strange: Sequence[Path] = ()) -> None:
+    """Write bundle.json, which lists every file but itself and those that are no part of the bundle."""
     facts = {key: value for key, value in asdict(bundle).items() if key not in ("folder", "operating_points")}
-    facts["files"] = {file.name: _sha256(file) for file in sorted(folder.iterdir()) if file.name != FACTS}
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file not in (folder / FACTS, *strange)]
+    facts["files"] = {file.relative_to(folder).as_posix(): _sha256(file) for file in files}
     facts["seal"] = _seal(facts)
     (folder / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -123,7 +144,9 @@ def read_bundle(folder: str | Path, *, expect: str | None = None) -> Bundle:
     except OSError as error:
         raise from_os_error(error, target / FACTS) from error
     for name, wanted in files.items():
-        file = target / Path(name).name
+        file = target / name
+        if ".." in Path(name).parts or not file.resolve().is_relative_to(target.resolve()):
+            raise InputError(f"the bundle lists {name!r}, which lies outside it", where=target / FACTS, do=_DAMAGED)
         if not file.is_file():
             raise InputError("a file of the bundle is missing", where=file, do=_DAMAGED)
         if _sha256(file) != wanted:

@@ -1,11 +1,21 @@
 """Bundles: one flipped byte anywhere is found, identities are pinned, nothing half-written is left."""
 
+import json
 import shutil
 
 import numpy as np
 import pytest
 
-from hilum.bundle import Bundle, read_bundle, read_weights, write_bundle
+from hilum.bundle import (
+    Bundle,
+    _seal,
+    amend_bundle,
+    read_bundle,
+    read_weights,
+    replace_operating_points,
+    unlisted_files,
+    write_bundle,
+)
 from hilum.errors import HilumError, InputError
 from hilum.operating_points import OperatingPoint
 from hilum.pixels.spec import PixelSpec
@@ -87,6 +97,42 @@ def test_nothing_half_written_is_left(tmp_path, folder):
     assert read_bundle(folder).identity == kept
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
     shutil.rmtree(folder)
+
+
+def test_files_are_added_without_changing_what_the_model_is(folder):
+    before = read_bundle(folder)
+
+    def change(place):
+        (place / "model.onnx").mkdir()
+        (place / "model.onnx" / "read.onnx").write_bytes(b"graph")
+
+    assert amend_bundle(before, change).identity == before.identity
+    assert read_bundle(folder).identity == before.identity
+    assert unlisted_files(folder) == []
+    (folder / "model.onnx" / "read.onnx").write_bytes(b"grape")
+    with pytest.raises(InputError, match=r"read.onnx: .*SHA-256"):
+        read_bundle(folder)
+
+
+def test_what_is_no_part_of_a_bundle_is_kept_and_told_apart(folder):
+    (folder / "notes.txt").write_text("mine")
+    found = read_bundle(folder)
+    replace_operating_points(found, [OperatingPoint("Mass", 0.2, "max F1", "validation")])
+    assert unlisted_files(folder) == [folder / "notes.txt"]
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert read_bundle(folder).operating_points[0].finding == "Mass"
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../secret"])
+def test_a_bundle_lists_nothing_outside_itself(folder, name):
+    (folder.parent / "secret").write_text("x")
+    facts = json.loads((folder / "bundle.json").read_text())
+    facts["files"][name] = "0" * 64
+    facts.pop("seal")
+    facts["seal"] = _seal(facts)
+    (folder / "bundle.json").write_text(json.dumps(facts))
+    with pytest.raises(InputError, match="outside it"):
+        read_bundle(folder)
 
 
 def test_pickles_are_not_opened(folder):
