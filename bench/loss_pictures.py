@@ -6,6 +6,8 @@ losses.png: the loss of a negative and of a positive entry by the model's probab
     several prevalences, below of several losses for one.
 probabilities.png (with --runs): the mean probability that each run's model gives the test studies with and without
     each finding, findings in the order of their prevalence in training.
+curves.png (with --runs): the validation loss of each finding by epoch, as a share of the first epoch's, since losses
+    have other scales.
 """
 
 import argparse
@@ -113,6 +115,33 @@ def draw_probabilities(runs: list[tuple[str, list[dict[str, Any]]]], path: Path)
     _save(figure, path)
 
 
+def finding_curves(run: Path) -> pl.DataFrame:
+    """The validation loss of each finding by epoch of the last stage, divided by that of its first epoch."""
+    log = pl.read_csv(run / "log.csv")
+    last = log.filter(pl.col("stage") == log["stage"][-1])
+    losses = last.select(pl.col("^valid_losses/.*$").name.map(lambda name: name.removeprefix("valid_losses/")))
+    return losses.select(pl.all() / pl.all().first())
+
+
+def draw_curves(curves: list[tuple[str, pl.DataFrame]], names: list[str], path: Path) -> None:
+    columns = 6
+    figure = _figure((11, 0.6 + 1.35 * math.ceil(len(names) / columns)))
+    axes = figure.subplots(math.ceil(len(names) / columns), columns, sharex=True, sharey=True, squeeze=False)
+    for axis, name in zip(axes.flat, names):
+        for (loss, drawn), colour in zip(curves, COLOURS[1:]):
+            axis.plot(range(1, len(drawn) + 1), drawn[name], color=colour, linewidth=1.2, label=loss)
+        axis.set_title(name, fontsize=7)
+        _plain(axis)
+        axis.tick_params(labelsize=6)
+    for axis in axes.flat[len(names) :]:
+        axis.set_visible(False)
+    figure.supxlabel("epoch", fontsize=8)
+    figure.supylabel("validation loss, share of the first epoch's", fontsize=8)
+    handles, told = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, told, loc="outside lower center", ncols=len(curves), fontsize=8, frameon=False)
+    _save(figure, path)
+
+
 def _figure(size: tuple[float, float]) -> Figure:
     figure = Figure(figsize=size, layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
@@ -140,6 +169,8 @@ def main() -> None:
     if given.runs:
         told = [mean_probabilities(run) for run in given.runs]
         draw_probabilities(told, folder / "probabilities.png")
+        curves = [(loss, finding_curves(run)) for (loss, _), run in zip(told, given.runs)]
+        draw_curves(curves, [row["finding"] for row in told[0][1]], folder / "curves.png")
         for loss, rows in told:
             print(
                 f"{loss}: mean over findings {_mean(rows, 'positive')} with, {_mean(rows, 'negative')} without, prevalence {_mean(rows, 'prevalence')}"

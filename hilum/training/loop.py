@@ -232,18 +232,20 @@ class StageLoop:
             autocast=self.fabric.autocast,
         )
         labels = self.valid.labels
-        loss = self.loss(
-            torch.from_numpy(logits).to(self.fabric.device), torch.from_numpy(labels).to(self.fabric.device)
-        )
+        answers, truth = (torch.from_numpy(values).to(self.fabric.device) for values in (logits, labels))
         scores = torch.from_numpy(logits).sigmoid().numpy()
         row: Row = {
-            "valid_loss": loss.item(),
+            "valid_loss": self.loss(answers, truth).item(),
             "valid_map": _mean(average_precision(labels, scores)),
             "valid_auroc": _mean(auroc(labels, scores)),
         }
         if self.spec.select == "balanced_accuracy":  # of logits: probabilities may round to the same
             row["valid_balanced_accuracy"] = balanced_accuracy(labels, logits)
-        return row
+        known = (~truth.isnan()).sum(dim=0)
+        of_findings = (self.loss.elementwise(answers, truth).sum(dim=0) / known).tolist()
+        return row | {
+            f"valid_losses/{name}": loss for name, loss, count in zip(self.valid.findings, of_findings, known) if count
+        }
 
     def rate(self, step: int) -> float:
         """The learning rate of optimiser step `step`, counted from 0 over the whole stage."""

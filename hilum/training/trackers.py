@@ -1,6 +1,7 @@
 """Trackers: where the log's lines go besides log.csv and log.jsonl. Optional, and local unless told otherwise."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -54,7 +55,8 @@ class MLflow:
 
     def log(self, row: Row) -> None:
         for key, value in _numbers(row).items():
-            self.client.log_metric(self.run, f"{row['stage']}.{key}", value, step=int(row["epoch"]))
+            name = re.sub(r"[^\w\-. :/]", "", f"{row['stage']}.{key}")  # what a name of theirs may hold
+            self.client.log_metric(self.run, name, value, step=int(row["epoch"]))
 
     def close(self) -> None:
         self.client.set_terminated(self.run)

@@ -61,6 +61,16 @@ def test_the_run_folder_is_whole(run):
     assert cv2.imread(str(folder / "curves.png")) is not None
 
 
+def test_the_log_has_the_validation_loss_of_each_finding(run):
+    folder, _ = run
+    log = pl.read_csv(folder / "log.csv")
+    studies = read_studies(folder / "studies.parquet").filter(pl.col("split") == "valid").unique("study_id")
+    known = {name: studies[name].is_in([0, 1]).sum() for name in FINDINGS}
+    of_findings = {name: log[f"valid_losses/{name}"].to_numpy() for name, count in known.items() if count}
+    together = sum(known[name] * values for name, values in of_findings.items()) / sum(known.values())
+    np.testing.assert_allclose(together, log["valid_loss"].to_numpy(), rtol=1e-5)
+
+
 def test_no_patient_is_on_two_sides(run):
     table = read_studies(run[0] / "studies.parquet")
     assert table.group_by("patient_id").agg(pl.col("split").n_unique())["split"].max() == 1
