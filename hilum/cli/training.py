@@ -108,8 +108,12 @@ def pseudo(
     say_next("hilum", "train", "RECIPE", f"studies={studies}", *same, f"pseudo.table={output}")
 
 
+# by their files' names: what reads them takes longer to import than `--help` may take
+_SYSTEMS = sorted(page.stem for page in (Path(__file__).parents[1] / "reproductions").glob("*.yaml"))
+
+
 def reproduce(
-    system: Annotated[str, typer.Argument(help="chexfusion or robust_loss.")],
+    system: Annotated[str, typer.Argument(help=f"One of {', '.join(_SYSTEMS)}.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="key=value ..., laid upon every row's recipe, such as train.epochs=3.")
     ] = None,
