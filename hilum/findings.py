@@ -37,13 +37,78 @@ FINDING_SETS: dict[str, tuple[str, ...]] = {
         "Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture",
         "Support Devices",
     ),
+    "cxr-lt-2026-task1": (
+        "Normal", "Aortic Elongation", "Cardiomegaly", "Pleural Effusion", "Nodule", "Atelectasis",
+        "Pleural Thickening", "Aortic Atheromatosis", "Support Devices", "Alveolar Pattern", "Fracture", "Hernia",
+        "Emphysema", "Azygos Lobe", "Hydropneumothorax", "Kyphosis", "Mass", "Pneumothorax", "Subcutaneous Emphysema",
+        "Pneumoperitoneum", "Vascular Hilar Enlargement", "Vertebral Degenerative Changes", "Hyperinflated Lung",
+        "Interstitial Pattern", "Central Venous Catheter", "Hypoexpansion", "Bronchiectasis",
+        "Hemidiaphragm Elevation", "Sternotomy", "Calcified Densities",
+    ),
+    "cxr-lt-2026-task2": ("Scoliosis", "Osteopenia", "Bulla", "Infarction", "Adenopathy", "Goiter"),
+    "padchest": (  # ours: the radiographic signs and diseases among PadChest's 193 terms that other sets know, or 2026
+        "Normal", "Adenopathy", "Air Trapping", "Alveolar Pattern", "Aortic Atheromatosis", "Aortic Elongation",
+        "Atelectasis", "Azygos Lobe", "Bronchiectasis", "Bulla", "Calcified Densities", "Cardiomegaly",
+        "Central Venous Catheter", "Clavicle Fracture", "Consolidation", "Costophrenic Angle Blunting", "Edema",
+        "Emphysema", "Fibrosis", "Fracture", "Goiter", "Granuloma", "Hemidiaphragm Elevation", "Hernia",
+        "Hydropneumothorax", "Hyperinflated Lung", "Hypoexpansion", "Infiltration", "Interstitial Pattern", "Kyphosis",
+        "Lobar Atelectasis", "Mass", "Nodule", "Osteopenia", "Pleural Effusion", "Pleural Thickening",
+        "Pneumomediastinum", "Pneumonia", "Pneumoperitoneum", "Pneumothorax", "Pulmonary Hypertension", "Rib Fracture",
+        "Round(ed) Atelectasis", "Scoliosis", "Sternotomy", "Subcutaneous Emphysema", "Support Devices",
+        "Tuberculosis", "Vascular Hilar Enlargement", "Vertebral Degenerative Changes",
+    ),
+    "vindr": (
+        "Aortic Enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Consolidation",
+        "Interstitial Lung Disease", "Infiltration", "Lung Opacity", "Nodule/Mass", "Other Lesion", "Pleural Effusion",
+        "Pleural Thickening", "Pneumothorax", "Fibrosis",
+    ),
+    "nih-cxr-lt": (
+        "No Finding", "Infiltration", "Pleural Effusion", "Atelectasis", "Nodule", "Mass", "Consolidation",
+        "Pneumothorax", "Pleural Thickening", "Cardiomegaly", "Emphysema", "Edema", "Fibrosis",
+        "Subcutaneous Emphysema", "Pneumonia", "Tortuous Aorta", "Calcification of the Aorta", "Pneumoperitoneum",
+        "Hernia", "Pneumomediastinum",
+    ),
+    "mimic-cxr-lt": (
+        "No Finding", "Lung Opacity", "Cardiomegaly", "Atelectasis", "Pleural Effusion", "Support Devices", "Edema",
+        "Pneumonia", "Pneumothorax", "Lung Lesion", "Fracture", "Enlarged Cardiomediastinum", "Consolidation",
+        "Pleural Other", "Calcification of the Aorta", "Tortuous Aorta", "Pneumoperitoneum", "Subcutaneous Emphysema",
+        "Pneumomediastinum",
+    ),
 }  # fmt: skip
 
 # What other releases call a finding of ours; matched after case and separators are folded.
 ALIASES: dict[str, str] = {
+    "Bullas": "Bulla",
     "Effusion": "Pleural Effusion",
+    "ILD": "Interstitial Lung Disease",
+    "Infiltrates": "Infiltration",
     "Pneumoperitoneo": "Pneumoperitoneum",
+    "Pulmonary Fibrosis": "Fibrosis",
+    "Round Atelectasis": "Round(ed) Atelectasis",
     "Rounded Atelectasis": "Round(ed) Atelectasis",
+}
+
+# Names that mean "none of the findings on this data set's list", so that the same word of two lists says two things. They
+# are never aliases of one another; uniting label sets keeps them apart (hilum.sources.merge).
+RELATIVE = ("No Finding", "Normal")
+
+# Findings that a finding implies, by what the words mean; Lung Opacity and its kinds after the labels of CheXpert (Irvin 2019).
+IMPLIES: dict[str, tuple[str, ...]] = {
+    "Atelectasis": ("Lung Opacity",),
+    "Cardiomegaly": ("Enlarged Cardiomediastinum",),
+    "Central Venous Catheter": ("Support Devices",),
+    "Clavicle Fracture": ("Fracture",),
+    "Consolidation": ("Lung Opacity",),
+    "Edema": ("Lung Opacity",),
+    "Hydropneumothorax": ("Pneumothorax", "Pleural Effusion"),
+    "Lobar Atelectasis": ("Atelectasis", "Lung Opacity"),
+    "Lung Lesion": ("Lung Opacity",),
+    "Mass": ("Lung Lesion", "Lung Opacity", "Nodule/Mass"),
+    "Nodule": ("Lung Lesion", "Lung Opacity", "Nodule/Mass"),
+    "Nodule/Mass": ("Lung Lesion", "Lung Opacity"),
+    "Pneumonia": ("Lung Opacity",),
+    "Rib Fracture": ("Fracture",),
+    "Round(ed) Atelectasis": ("Atelectasis", "Lung Opacity"),
 }
 
 # Published tier lists; what the list does not name is medium. CheXFusion (Kim 2023) scored 8 / 10 / 8.

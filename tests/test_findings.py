@@ -3,7 +3,16 @@
 import pytest
 
 from hilum.errors import InputError
-from hilum.findings import FINDING_SETS, canonical, finding_set, tiers_by_list, tiers_by_rule
+from hilum.findings import (
+    ALIASES,
+    FINDING_SETS,
+    IMPLIES,
+    RELATIVE,
+    canonical,
+    finding_set,
+    tiers_by_list,
+    tiers_by_rule,
+)
 
 # Positives among 264,849 training images of CXR-LT 2023, in the order of its columns (CheXFusion's configuration).
 COUNTS_2023 = (67597, 4361, 76900, 16038, 38574, 4255, 30119, 1158, 11883, 4049, 10218, 2533, 79931, 5529, 41869, 7663,
@@ -32,10 +41,32 @@ def test_2024_has_normal_where_2023_has_no_finding_in_the_same_place():
 @pytest.mark.parametrize(
     ("given", "ours"),
     [("Pleural_Thickening", "Pleural Thickening"), ("Effusion", "Pleural Effusion"), ("CARDIOMEGALY", "Cardiomegaly"),
-     ("pneumoperitoneo", "Pneumoperitoneum"), ("  Something new ", "Something new")],
+     ("pneumoperitoneo", "Pneumoperitoneum"), ("Pulmonary fibrosis", "Fibrosis"), ("nodule/mass", "Nodule/Mass"), ("  Something new ", "Something new")],
 )  # fmt: skip
 def test_aliases(given, ours):
     assert canonical(given) == ours
+
+
+def test_sizes_of_the_later_sets():
+    sizes = {"cxr-lt-2026-task1": 30, "cxr-lt-2026-task2": 6, "vindr": 14, "nih-cxr-lt": 20, "mimic-cxr-lt": 19}
+    assert {name: len(FINDING_SETS[name]) for name in sizes} == sizes
+    assert not set(FINDING_SETS["cxr-lt-2026-task1"]) & set(FINDING_SETS["cxr-lt-2026-task2"])
+
+
+def test_no_name_for_nothing_is_an_alias_and_every_alias_leads_to_a_known_finding():
+    known = {name for names in FINDING_SETS.values() for name in names}
+    assert set(ALIASES.values()) <= known
+    assert not {*ALIASES, *ALIASES.values()} & set(RELATIVE)
+    assert [canonical(name) for name in RELATIVE] == list(RELATIVE)
+
+
+def test_what_is_implied_is_implied_to_the_end():
+    known = {name for names in FINDING_SETS.values() for name in names}
+    for child, parents in IMPLIES.items():
+        assert {child, *parents} <= known
+        assert child not in parents
+        for parent in parents:
+            assert set(IMPLIES.get(parent, ())) <= set(parents)
 
 
 def test_tiers_by_rule_and_by_the_published_list():
