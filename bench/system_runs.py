@@ -22,8 +22,8 @@ from hilum.data.cache import build_cache
 from hilum.errors import InputError
 from hilum.evaluation.ensemble import ensemble
 from hilum.evaluation.gating import apply_rules
-from hilum.inference.engines import pick_device
 from hilum.inference.predict import load, probabilities
+from hilum.inference.torch_engine import pick_device
 from hilum.inference.tta import tta_logits
 from hilum.progress import shown
 from hilum.recipe import Choice, PredictSpec, Recipe, Stage, load_recipe

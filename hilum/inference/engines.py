@@ -1,63 +1,92 @@
-"""Engines: what runs a model over studies. The torch engine."""
+"""Engines: what runs a bundle's two graphs, numpy in and numpy out. None of them is loaded before it is asked for."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from abc import ABC, abstractmethod
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from hilum.batches.augment import to_float
-from hilum.batches.dataset import Batch, Studies
-from hilum.models.classifier import Classifier
-from hilum.models.context import Context
-from hilum.progress import Progress, silent
+from hilum.builders import listed
+from hilum.bundle import Bundle
+from hilum.errors import InputError
 
-
-def pick_device(wish: str = "auto") -> torch.device:
-    """`auto` takes CUDA, then Apple's MPS, then the CPU; else the device of that name."""
-    if wish != "auto":
-        return torch.device(wish)
-    return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+Array = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+Views = NDArray[np.int8]
+_AT_ONCE = 16  # images that are encoded at once: more need memory and bring nothing on a CPU
 
 
-def logits_of(model: Classifier, batch: Batch, pixels: Tensor | None = None) -> Tensor:
-    """Logits (B, F) of a batch: read from its features where it carries them, else from its images.
+class Reading(NamedTuple):
+    """logits float32 (B, F); attention float32 (B, F, V, h', w'), None where the head has none (`hilum.models.looking`)."""
 
-    pixels: the images as floats in [0, 1], where they were augmented.
+    logits: Array
+    attention: Array | None = None
+
+
+class Engine(ABC):
+    """What computes a bundle's logits.
+
+    name: as in ENGINES. attends: whether a reading brings attention. A row's answer does not depend on the other rows.
     """
-    context = Context(prior=batch.prior, years=batch.years, indication=batch.indication, told=batch.told)
-    facts = batch.present, batch.view, batch.demographics, context
-    if batch.features is not None:
-        return model.read(batch.features.to(next(model.head.parameters()).dtype), *facts)
-    if pixels is None and batch.images is not None:
-        pixels = to_float(batch.images)
-    logits: Tensor = model(pixels, *facts)
-    return logits
+
+    name: str
+    attends: bool
+
+    def encode(self, images: Array, view: Views | None = None) -> Array:
+        """Features (N, C, h, w) of images (N, 1, H, W) float32 in [0, 1]; view int8 (N,), without it unknown throughout."""
+        if view is None:
+            view = np.zeros(len(images), dtype=np.int8)
+        parts = [
+            self._encode(np.ascontiguousarray(images[k : k + _AT_ONCE]), np.ascontiguousarray(view[k : k + _AT_ONCE]))
+            for k in range(0, len(images), _AT_ONCE)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def read(self, features: Array, present: Flags, view: Views, demographics: Array | None = None) -> Reading:
+        """Logits (B, F) of studies: features (B, V, C, h, w), present bool (B, V), view int8 (B, V), demographics (B, 4)."""
+        if demographics is None:
+            demographics = np.zeros((len(features), 4), dtype=np.float32)
+        parts: tuple[Any, ...] = (features, present, view, demographics)
+        features, present, view, demographics = map(np.ascontiguousarray, parts)
+        return self._answer(features, present, view, demographics)
+
+    @abstractmethod
+    def _encode(self, images: Array, view: Views) -> Array: ...
+
+    @abstractmethod
+    def _answer(self, features: Array, present: Flags, view: Views, demographics: Array) -> Reading: ...
 
 
-def torch_logits(
-    model: Classifier,
-    studies: Studies,
-    *,
-    batch_size: int = 64,
-    device: torch.device | str = "cpu",
-    autocast: AbstractContextManager[object] | None = None,
-    pixels: Callable[[Batch], Tensor] | None = None,
-    progress: Progress = silent,
-    label: str = "Predicting",
-) -> np.ndarray:
-    """Logits float32 (studies, F) in the order of `studies.ids`; the model is left in the mode it was in.
+class _Opens(Protocol):
+    def __call__(self, bundle: Bundle) -> Engine: ...
 
-    pixels: makes other pixels, floats in [0, 1], of a batch's images.
+
+# name -> where its opener stands: a function or class method that takes a bundle. Loaded by name, because the serving install
+# has no torch, and not everyone has OpenVINO.
+ENGINES: dict[str, str] = {
+    "torch": "hilum.inference.torch_engine:TorchEngine.of",
+    "onnx": "hilum.inference.onnx_engine:OnnxEngine.of",
+    "openvino": "hilum.inference.openvino_engine:OpenVinoEngine.of",
+    "openvino-bf16": "hilum.inference.openvino_engine:OpenVinoEngine.in_bf16",
+    "openvino-int8": "hilum.inference.openvino_engine:OpenVinoEngine.in_int8",
+}
+
+
+def open_engine(bundle: Bundle, name: str) -> Engine:
+    """The engine of that name for a bundle.
+
+    Raises InputError for an unknown name, where its packages are not installed, and where the bundle has not been exported to it.
     """
-    training = model.training
-    model.eval()
-    parts = []
-    batches: Iterator = studies.in_order(batch_size)  # type: ignore[type-arg]
-    with torch.inference_mode(), autocast or nullcontext():
-        for batch in progress(batches, total=-(-len(studies) // batch_size), label=label, unit="batches"):
-            here = batch.to(device)
-            parts.append(logits_of(model, here, pixels(here) if pixels else None).float().cpu().numpy())
-    model.train(training)
-    return np.concatenate(parts)
+    module, _, attributes = listed("engine", ENGINES, name).partition(":")
+    extra = {"torch": "train", "onnx": "serve"}.get(name, "openvino")
+    try:
+        opens: Any = import_module(module)
+    except ImportError as error:
+        raise InputError(
+            f"the engine {name!r} is not installed ({error.name} is missing)", do=f"install hilum[{extra}]"
+        ) from error
+    for attribute in attributes.split("."):
+        opens = getattr(opens, attribute)
+    opened: _Opens = opens
+    return opened(bundle)

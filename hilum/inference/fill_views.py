@@ -13,7 +13,7 @@ from hilum.batches.dataset import Images
 from hilum.data.cache import build_cache
 from hilum.data.images import read_spec
 from hilum.errors import InputError
-from hilum.inference.engines import pick_device
+from hilum.inference.torch_engine import pick_device
 from hilum.models.view_classifier import ViewClassifier, load_view_classifier
 from hilum.pixels.spec import PixelSpec
 from hilum.progress import Progress, silent

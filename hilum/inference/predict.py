@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from hilum.batches.dataset import Images, Studies
-from hilum.bundle import Bundle, read_bundle, read_weights
+from hilum.bundle import Bundle, read_bundle
 from hilum.data.cache import build_cache
 from hilum.data.context import wanted_by
-from hilum.inference.engines import pick_device
 from hilum.inference.given import StudiesOrFiles, studies_of
+from hilum.inference.torch_engine import classifier_of, pick_device
 from hilum.inference.tta import chosen_by, tta_logits, used
-from hilum.models.classifier import Classifier, rebuild_classifier
+from hilum.models.classifier import Classifier
 from hilum.models.context import Context
-from hilum.models.weights import load_weights
 from hilum.operating_points import calibrated_logits, is_calibrated
 from hilum.progress import Progress, silent
 from hilum.tables import Level, Predictions, studies_metadata, write_predictions
@@ -112,10 +111,7 @@ class Model:
 def load(bundle: str | Path, *, device: str = "auto", expect: str | None = None, allow_partial: bool = False) -> Model:
     """Load a bundle, every file checked. `expect` pins its identity; weights must fit key by key unless `allow_partial`."""
     facts = read_bundle(bundle, expect=expect)
-    classifier = rebuild_classifier(facts.architecture, facts.findings)
-    weights = {key: torch.from_numpy(value) for key, value in read_weights(facts).items()}
-    load_weights(classifier, weights, allow_partial=allow_partial, where=str(facts.weights_file))
-    return Model(facts, classifier, pick_device(device))
+    return Model(facts, classifier_of(facts, allow_partial=allow_partial), pick_device(device))
 
 
 def predict(

@@ -23,7 +23,7 @@ from hilum.batches.sampling import SAMPLERS, epoch_length, epoch_order
 from hilum.errors import HilumError, InputError
 from hilum.evaluation.metrics import auroc, average_precision
 from hilum.evaluation.single_label import balanced_accuracy, exactly_one
-from hilum.inference.engines import logits_of
+from hilum.inference.torch_engine import logits_of
 from hilum.inference.tta import tta_logits
 from hilum.models.classifier import Classifier
 from hilum.progress import Progress, silent

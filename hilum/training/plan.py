@@ -10,8 +10,8 @@ from hilum.batches.mixing import MIXES
 from hilum.batches.sampling import SAMPLERS
 from hilum.builders import check_options, choose
 from hilum.errors import InputError, nearest
-from hilum.inference.engines import pick_device
 from hilum.inference.fill_views import check_pixels
+from hilum.inference.torch_engine import pick_device
 from hilum.inference.tta import transforms
 from hilum.models.classifier import check_model
 from hilum.models.view_classifier import read_view_facts

@@ -14,7 +14,7 @@ from hilum.batches.dataset import Studies
 from hilum.builders import choose
 from hilum.bundle import read_bundle, read_weights
 from hilum.errors import InputError
-from hilum.inference.engines import pick_device
+from hilum.inference.torch_engine import pick_device
 from hilum.models.classifier import PARTS, Classifier, build_classifier, head_channels
 from hilum.models.weights import LoadReport, load_weights
 from hilum.progress import Progress, silent

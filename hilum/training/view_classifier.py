@@ -15,8 +15,8 @@ from hilum.data.images import read_spec
 from hilum.data.splits import hold_out
 from hilum.errors import InputError
 from hilum.evaluation.view_report import judge_views
-from hilum.inference.engines import pick_device
 from hilum.inference.fill_views import chances_of
+from hilum.inference.torch_engine import pick_device
 from hilum.models.view_classifier import (
     SIDE,
     ViewClassifier,

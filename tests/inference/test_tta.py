@@ -12,8 +12,8 @@ from hilum.bundle import read_bundle, replace_operating_points
 from hilum.cli import app
 from hilum.errors import InputError
 from hilum.inference.calibrate import calibrate
-from hilum.inference.engines import torch_logits
 from hilum.inference.predict import Model, load
+from hilum.inference.torch_engine import torch_logits
 from hilum.inference.tta import TTA, averaged, chosen_by, transforms, tta_logits, used
 from hilum.models.classifier import build_classifier
 from hilum.recipe import ModelSpec, PredictSpec, parse_recipe

@@ -1,0 +1,99 @@
+"""The torch engine: a model over the studies of a table, and over arrays as every other engine."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hilum.batches.augment import to_float
+from hilum.batches.dataset import Batch, Studies
+from hilum.bundle import Bundle, read_weights
+from hilum.inference.engines import Array, Engine, Flags, Reading, Views
+from hilum.models.classifier import Classifier, rebuild_classifier
+from hilum.models.context import Context
+from hilum.models.looking import Looking, has_attention
+from hilum.models.weights import load_weights
+from hilum.progress import Progress, silent
+
+
+def pick_device(wish: str = "auto") -> torch.device:
+    """`auto` takes CUDA, then Apple's MPS, then the CPU; else the device of that name."""
+    if wish != "auto":
+        return torch.device(wish)
+    return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def logits_of(model: Classifier, batch: Batch, pixels: Tensor | None = None) -> Tensor:
+    """Logits (B, F) of a batch: read from its features where it carries them, else from its images.
+
+    pixels: the images as floats in [0, 1], where they were augmented.
+    """
+    context = Context(prior=batch.prior, years=batch.years, indication=batch.indication, told=batch.told)
+    facts = batch.present, batch.view, batch.demographics, context
+    if batch.features is not None:
+        return model.read(batch.features.to(next(model.head.parameters()).dtype), *facts)
+    if pixels is None and batch.images is not None:
+        pixels = to_float(batch.images)
+    logits: Tensor = model(pixels, *facts)
+    return logits
+
+
+def torch_logits(
+    model: Classifier,
+    studies: Studies,
+    *,
+    batch_size: int = 64,
+    device: torch.device | str = "cpu",
+    autocast: AbstractContextManager[object] | None = None,
+    pixels: Callable[[Batch], Tensor] | None = None,
+    progress: Progress = silent,
+    label: str = "Predicting",
+) -> np.ndarray:
+    """Logits float32 (studies, F) in the order of `studies.ids`; the model is left in the mode it was in.
+
+    pixels: makes other pixels, floats in [0, 1], of a batch's images.
+    """
+    training = model.training
+    model.eval()
+    parts = []
+    batches: Iterator = studies.in_order(batch_size)  # type: ignore[type-arg]
+    with torch.inference_mode(), autocast or nullcontext():
+        for batch in progress(batches, total=-(-len(studies) // batch_size), label=label, unit="batches"):
+            here = batch.to(device)
+            parts.append(logits_of(model, here, pixels(here) if pixels else None).float().cpu().numpy())
+    model.train(training)
+    return np.concatenate(parts)
+
+
+class TorchEngine(Engine):
+    """A classifier behind numpy; `.classifier` is at hand for what needs gradients."""
+
+    def __init__(self, classifier: Classifier, name: str = "torch"):
+        self.name, self.classifier = name, classifier.eval()
+        self.attends = has_attention(classifier)
+        self._read = Looking(classifier).eval() if self.attends else classifier.read
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> "TorchEngine":
+        """The engine of a bundle, on the CPU. Raises InputError where its weights do not fit its architecture."""
+        return cls(classifier_of(bundle))
+
+    def _encode(self, images: Array, view: Views) -> Array:
+        with torch.inference_mode():
+            features: Array = self.classifier.encode(torch.from_numpy(images), torch.from_numpy(view)).numpy()
+        return features
+
+    def _answer(self, features: Array, present: Flags, view: Views, demographics: Array) -> Reading:
+        with torch.inference_mode():
+            told = self._read(*map(torch.from_numpy, (features, present, view, demographics)))
+        return Reading(*(part.numpy() for part in told)) if self.attends else Reading(told.numpy())
+
+
+def classifier_of(bundle: Bundle, *, allow_partial: bool = False) -> Classifier:
+    """The model of a bundle. Raises InputError unless its weights fit key by key, or `allow_partial`."""
+    classifier = rebuild_classifier(bundle.architecture, bundle.findings)
+    weights = {key: torch.from_numpy(value) for key, value in read_weights(bundle).items()}
+    load_weights(classifier, weights, allow_partial=allow_partial, where=str(bundle.weights_file))
+    return classifier
