@@ -24,7 +24,8 @@ class Attention(nn.Module):
         scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
         if mask is not None:
             scores = scores.masked_fill(~mask[:, None, None, :], float("-inf"))
-        return scores.softmax(dim=-1).mean(dim=1)
+        weights: Tensor = scores.softmax(dim=-1).mean(dim=1)
+        return weights
 
     def forward(self, queries: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         q, k, v = (

@@ -42,11 +42,12 @@ class Looking(nn.Module):
         if isinstance(fusion, TransformerFusion):  # tokens of all views, then what is known besides
             step = fusion.reduce.stride[0]
             height, width = (height - 1) // step + 1, (width - 1) // step + 1
-            maps = weights[:, :, : present.shape[1] * height * width].unflatten(-1, (-1, height, width))
+            own = weights[:, :, : present.shape[1] * height * width]
+            maps = own.reshape(*own.shape[:2], present.shape[1], height, width)
         elif isinstance(fusion, WeightedFusion) and fusion.of != "feature":  # each view by itself
-            maps = weights.unflatten(0, present.shape).unflatten(-1, (height, width)).transpose(1, 2)
+            maps = weights.reshape(*present.shape, -1, height, width).transpose(1, 2)
         else:
-            maps = weights.unflatten(-1, (height, width))[:, :, None].expand(-1, -1, present.shape[1], -1, -1)
+            maps = weights.reshape(*weights.shape[:2], 1, height, width).expand(-1, -1, present.shape[1], -1, -1)
         return logits, maps.float() * present[:, None, :, None, None]
 
 

@@ -10,6 +10,7 @@ from hilum.batches.dataset import Studies
 from hilum.bundle import Bundle, write_bundle
 from hilum.evaluation.evaluate import evaluate
 from hilum.evaluation.metrics import best_f1_threshold
+from hilum.inference.gate import measure_distribution, put_distribution
 from hilum.inference.predict import as_predictions, probabilities
 from hilum.inference.tta import tta_logits, used
 from hilum.models.classifier import Classifier
@@ -51,8 +52,9 @@ def ask(
 def save_bundle(
     stage: Stage, recipe: Recipe, material: Material, folder: RunFolder, model: Classifier, valid: Said
 ) -> Bundle:
-    """Write RUN/bundle: the model with its training counts and, per finding, the threshold of best F1 on validation."""
-    counts, known = material.part("train", stage).counts()
+    """Write RUN/bundle: the model with its training counts, its gate and, per finding, the threshold of best F1 on validation."""
+    train = material.part("train", stage)
+    counts, known = train.counts()
     scores = torch.from_numpy(valid.logits).sigmoid().numpy()
     thresholds = zip(material.findings, best_f1_threshold(valid.samples.labels, scores))
     bundle = Bundle(
@@ -77,7 +79,8 @@ def save_bundle(
     weights = {key: value.detach().cpu().numpy() for key, value in model.state_dict().items()}
     pseudo = {name: facts["pseudo"] for name, facts in folder.stage_facts().items() if facts.get("pseudo")}
     card = model_card(bundle, chosen, stage.train.seed, pseudo)
-    return write_bundle(bundle, weights, folder.bundle, recipe=without_folders(recipe).to_yaml(), card=card)
+    write_bundle(bundle, weights, folder.bundle, recipe=without_folders(recipe).to_yaml(), card=card)
+    return put_distribution(bundle, measure_distribution(model, train, valid.samples))
 
 
 def report(
