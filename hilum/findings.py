@@ -1,6 +1,6 @@
 """The findings: their names, the names other data sets give them, the published label sets and tier lists."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from hilum.errors import InputError, nearest
 
@@ -139,6 +139,11 @@ _KNOWN |= {_folded(alias): name for alias, name in ALIASES.items()}
 def canonical(name: str) -> str:
     """Our name of a finding whatever its case, separators or alias; a name we do not know is kept as it is, trimmed."""
     return _KNOWN.get(_folded(name), name.strip())
+
+
+def aliases(names: Iterable[str]) -> dict[str, str]:
+    """Of these names those that stand for a finding of ours under another word: given name -> ours, in order."""
+    return {name: canonical(name) for name in names if _folded(name) != _folded(canonical(name))}
 
 
 def finding_set(which: str | Sequence[str]) -> tuple[str, ...]:

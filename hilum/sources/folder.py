@@ -17,7 +17,7 @@ from hilum.errors import InputError, from_os_error, nearest
 from hilum.findings import canonical
 from hilum.progress import Progress, silent
 from hilum.sources.dicom_tree import read_tree
-from hilum.sources.imported import Imported
+from hilum.sources.imported import Imported, level_of
 from hilum.sources.matching import match_files
 from hilum.sources.reading import (
     ages,
@@ -25,13 +25,14 @@ from hilum.sources.reading import (
     files_beneath,
     is_image_name,
     own_views,
+    refuse_rounded,
     sexes,
     text_table,
     trimmed,
     views,
     without_suffix,
 )
-from hilum.tables import COLUMNS, finding_names
+from hilum.tables import COLUMNS
 
 # Names that a column goes by elsewhere, letters and digits only, the most telling first.
 GUESSES: dict[str, tuple[str, ...]] = {
@@ -49,7 +50,6 @@ _TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 _VALUES = {"1": 1, "0": 0, "-1": -1, "1.0": 1, "0.0": 0, "-1.0": -1, "-0.0": 0}
 _BLANKS = ("NA", "NaN", "nan", "None", "null")  # what R and Python write for a blank
 _PATH = "path of the file"  # a column of our own beside those of the table
-_ROUNDED = r"^(\d\.\d+[eE]\+?\d+|\d+[eE]\+\d+)$"  # 3.24e+38; a hexadecimal 12e5 is none
 
 
 def import_folder(
@@ -119,11 +119,11 @@ def import_folder(
         )
     for role in ("image", "patient", "study"):
         if role in columns:
-            _refuse_rounded(rows[columns[role]], file)
+            refuse_rounded(rows[columns[role]], file)
     matched, match_notes = _with_files(rows, columns, root, files, file, headers)
     known = patients == "known"
     studies, study_notes = _studies(matched, columns, root, file, headers, known=known, stand_for=stand_for)
-    return Imported(studies, _label_level(studies), notes=[*header_notes, *notes, *match_notes, *study_notes])
+    return Imported(studies, level_of(studies), notes=[*header_notes, *notes, *match_notes, *study_notes])
 
 
 def _images_alone(
@@ -242,16 +242,6 @@ def _columns(
             do="name it with --image-column",
         )
     return columns, [f"Columns guessed by their names: {', '.join(guessed)}."] if guessed else []
-
-
-def _refuse_rounded(ids: pl.Series, file: Path) -> None:
-    rounded = ids.drop_nulls().filter(ids.drop_nulls().str.contains(_ROUNDED))
-    if rounded.len():
-        raise InputError(
-            f"column {ids.name!r} holds {rounded[0]}, a long id that was rounded when it was read as a number",
-            where=file,
-            do="make the table again with this column as text: rounded ids merge patients",
-        )
 
 
 def _with_files(
@@ -386,15 +376,6 @@ def _findings(rows: pl.DataFrame, taken: set[str], file: Path) -> tuple[dict[str
             raise InputError(f"two columns are the finding {ours!r}", where=file, do="keep one of them")
         findings[ours] = column.replace_strict(_VALUES, default=None, return_dtype=pl.Int8)
     return findings, left_out
-
-
-def _label_level(studies: pl.DataFrame) -> Literal["study", "image"]:
-    """study, where the images of every study are labelled alike."""
-    names = finding_names(studies)
-    if not names:
-        return "study"
-    kinds = studies.group_by("study_id").agg(pl.col(names).n_unique()).select(pl.max_horizontal(names).max()).item()
-    return "study" if kinds == 1 else "image"
 
 
 def _image_ids(files: list[Path], root: Path) -> list[str]:

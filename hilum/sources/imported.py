@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from hilum.tables import Level
+from hilum.tables import Level, finding_names
 
 
 @dataclass
@@ -27,3 +27,12 @@ class Imported:
     truth: pl.DataFrame | None = None
     partly: pl.DataFrame | None = None
     note: str | None = None
+
+
+def level_of(studies: pl.DataFrame) -> Level:
+    """study, where the images of every study are labelled alike; else image."""
+    names = finding_names(studies)
+    if not names:
+        return "study"
+    kinds = studies.group_by("study_id").agg(pl.col(names).n_unique()).select(pl.max_horizontal(names).max()).item()
+    return "study" if kinds == 1 else "image"

@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+import polars as pl
+
 from hilum.errors import InputError
 from hilum.sources.reading import without_suffix
 
@@ -30,6 +32,29 @@ def match_files(cells: Sequence[str | None], files: Sequence[Path], root: Path, 
             )
         matched.append(fitting[0] if fitting else None)
     return matched
+
+
+def with_files(
+    rows: pl.DataFrame, cells: Sequence[str | None], files: Sequence[Path], root: Path, table: Path
+) -> tuple[pl.DataFrame, list[str]]:
+    """The rows whose cell means a file, its path in the column `path`, and notes on the rows and files left over.
+
+    Raises InputError where no row has a file, and as `match_files`.
+    """
+    matched = [None if path is None else str(path) for path in match_files(cells, files, root, table)]
+    found = rows.with_columns(path=pl.Series(matched, dtype=pl.String)).filter(pl.col("path").is_not_null())
+    if found.is_empty():
+        raise InputError(
+            f"none of the {rows.height:,} images that {table.name} lists is here, such as {cells[0]!r}",
+            where=root,
+            do="give the folder that holds the images",
+        )
+    notes = [f"{found.height:,} of the {rows.height:,} listed images are present."]
+    if lost := [cell for cell, path in zip(cells, matched, strict=True) if path is None]:
+        notes.append(f"{len(lost):,} images have no file and were left out, such as {lost[0]!r}.")
+    if spare := len(files) - found["path"].n_unique():
+        notes.append(f"{spare:,} image files are not listed and were left out.")
+    return found, notes
 
 
 class _Tails:

@@ -25,9 +25,9 @@ import polars as pl
 from hilum.errors import InputError, from_os_error
 from hilum.progress import Progress, silent
 from hilum.sources.imported import Imported
+from hilum.sources.label_columns import Blank
 from hilum.sources.mimic_labels import (
     OF_STUDIES,
-    Blank,
     LabelFiles,
     choose_labels,
     ids,

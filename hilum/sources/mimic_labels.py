@@ -8,11 +8,10 @@ from typing import Literal
 
 import polars as pl
 
-from hilum.errors import InputError, from_os_error, nearest
-from hilum.findings import FINDING_SETS, canonical
+from hilum.errors import InputError, from_os_error
+from hilum.findings import FINDING_SETS
+from hilum.sources.label_columns import Blank, label_columns
 from hilum.sources.reading import column_of, file_content, text_table
-
-Blank = Literal["zero", "null"]
 
 _2023 = FINDING_SETS["cxr-lt-2023"]
 _TASKS = {task: FINDING_SETS[f"cxr-lt-2024-task{task}"] for task in (1, 2, 3)}
@@ -53,7 +52,6 @@ _FACTS = (  # columns that are no labels
     "PerformedProcedureStepDescription", "Rows", "Columns", "StudyDate", "StudyTime",
     "ProcedureCodeSequence_CodeMeaning", "PatientOrientationCodeSequence_CodeMeaning",
 )  # fmt: skip
-_VALUES = {"1": 1, "0": 0, "-1": -1, "1.0": 1, "0.0": 0, "-1.0": -1}
 _DEPTH = 3  # folders below the one that is searched for tables
 
 
@@ -188,28 +186,8 @@ def read_labels(file: Path, findings: tuple[str, ...], split: str | None, *, kin
     CXR-LT file is null. Raises InputError naming a label column that is missing or unknown, and a value that is none.
     """
     table = text_table(file_content(file), file)
-    columns: dict[str, str] = {}  # our name of a finding -> the file's
-    for name in table.columns:
-        said = name.partition("_duplicated_")[0]  # what the reader adds to a name that stands twice
-        if said in _FACTS or not said or said.startswith("Unnamed"):  # nameless: row numbers
-            continue
-        ours = canonical(said)
-        if ours not in findings:
-            raise InputError(
-                f"{name!r} is no finding of {kind}",
-                where=file,
-                do=f"take the column out or mend it: {nearest(ours, findings)}",
-            )
-        if ours in columns:
-            raise InputError(f"two columns are the finding {ours!r}", where=file, do="keep one of them")
-        columns[ours] = name
-    if missing := [name for name in findings if name not in columns]:
-        raise InputError(
-            f"the label column {missing[0]!r} is missing ({len(missing)} of {len(findings)} are)",
-            where=file,
-            do="download the file again, or name another with --labels",
-        )
     of_studies = kind in OF_STUDIES
+    numbers = label_columns(table, findings, file, of=kind, facts=_FACTS, uncertain=of_studies)
     data = {name: ids(table, name, file) for name in ("subject_id", "study_id")}
     if not of_studies:
         data["dicom_id"] = column_of(table, ["dicom_id"], file)
@@ -218,22 +196,9 @@ def read_labels(file: Path, findings: tuple[str, ...], split: str | None, *, kin
             data["path"] = table[listed[0]]
         named = pl.repeat(split, table.height, eager=True)
         data["split"] = named if split else split_names(column_of(table, ["split"], file), file)
-    numbers = {ours: _label(table[columns[ours]], file, uncertain=of_studies) for ours in findings}
     if of_studies and blank == "zero":
         numbers = {name: column.fill_null(0) for name, column in numbers.items()}
     return pl.DataFrame({**data, **numbers})
-
-
-def _label(column: pl.Series, file: Path, *, uncertain: bool) -> pl.Series:
-    numbers = column.replace_strict(_VALUES, default=None, return_dtype=pl.Int8)
-    wrong = column.is_not_null() & (numbers.is_null() | (numbers == -1 if not uncertain else False))
-    if wrong.fill_null(False).any():
-        value = column.filter(wrong.fill_null(False))[0]
-        allowed = "1, 0, -1 (uncertain) and blank" if uncertain else "1 and 0"
-        raise InputError(
-            f"the label column {column.name!r} holds {value!r}", where=file, do=f"correct it: it may hold {allowed}"
-        )
-    return numbers
 
 
 def split_names(raw: pl.Series, file: Path) -> pl.Series:

@@ -7,15 +7,15 @@ label file is told. "No Finding" means that all 14 are absent.
 """
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 
 import polars as pl
 
-from hilum.errors import InputError, UnreadableImage, nearest
+from hilum.errors import InputError, nearest
 from hilum.findings import FINDING_SETS, canonical
-from hilum.pixels.read import image_size
 from hilum.progress import Progress, silent
+from hilum.sources.copies import Sizes, largest_copies, size_of
 from hilum.sources.imported import Imported
 from hilum.sources.reading import (
     OLDEST,
@@ -33,8 +33,6 @@ FINDINGS = FINDING_SETS["nih"]
 BOX_SIDE = 1024  # pixels of the coordinates in BBox_List_2017.csv, whatever the size of the copy at hand
 _BOX_NAMES = {"Infiltrate": "Infiltration"}  # the box list alone says so
 
-Sizes = dict[str, tuple[int, int]]
-
 
 def import_nih(root: Path, progress: Progress = silent) -> Imported:
     """The images of ChestX-ray14 present beneath `root`, with their labels. No image is decoded.
@@ -45,7 +43,7 @@ def import_nih(root: Path, progress: Progress = silent) -> Imported:
     file = _label_file(root)
     content = file_content(file)
     listed = _labels(text_table(content, file), file)
-    paths, sizes, copies = _largest_copies(root, progress)
+    paths, sizes, copies = largest_copies(image_files(root), progress)
     studies = listed.filter(pl.col("image_id").is_in(list(paths))).with_columns(
         path=pl.col("image_id").replace_strict(paths, default=None, return_dtype=pl.String)
     )
@@ -71,6 +69,16 @@ def import_nih(root: Path, progress: Progress = silent) -> Imported:
             *_age_note(studies),
         ],
     )
+
+
+def listed_facts(root: Path) -> pl.DataFrame | None:
+    """image_id, view, view_raw, age and sex of every image that the release's own table in `root` lists; None without one."""
+    try:
+        file = _label_file(root)
+    except InputError:
+        return None
+    table = _labels(text_table(file_content(file), file), file)
+    return table.select("image_id", "view", "view_raw", "age", "sex")
 
 
 def _label_file(root: Path) -> Path:
@@ -117,32 +125,6 @@ def _labels(table: pl.DataFrame, file: Path) -> pl.DataFrame:
     )
 
 
-def _largest_copies(root: Path, progress: Progress) -> tuple[dict[str, str], Sizes, list[str]]:
-    """The path of each image's largest copy, the sizes (width, height) that were looked at, and a note on them."""
-    copies: dict[str, list[Path]] = defaultdict(list)
-    for path in image_files(root):
-        copies[without_suffix(path.name)].append(path)
-    several = {name: found for name, found in copies.items() if len(found) > 1}
-    sizes: Sizes = {}
-    paths = {name: str(found[0]) for name, found in copies.items()}
-    if not several:
-        return paths, sizes, []
-    for name, found in progress(several.items(), total=len(several), label="comparing copies"):
-        measured = [_size(path) for path in found]
-        best = max(range(len(found)), key=lambda k: measured[k][0] * measured[k][1])
-        paths[name], sizes[name] = str(found[best]), measured[best]
-    chosen = Counter(sizes.values())
-    listing = ", ".join(f"{count:,} of {w} x {h} px" for (w, h), count in sorted(chosen.items(), reverse=True))
-    return paths, sizes, [f"{len(several):,} images have several copies; the largest was taken: {listing}."]
-
-
-def _size(path: str | Path) -> tuple[int, int]:
-    try:
-        return image_size(path)
-    except UnreadableImage:
-        return 0, 0  # a whole copy wins; without one, whoever decodes it says what is wrong
-
-
 def _with_split(studies: pl.DataFrame, root: Path) -> tuple[pl.DataFrame, list[str]]:
     """The official split: test, and train for train_val_list (a run carves its validation out of train)."""
     split: dict[str, str] = {}
@@ -184,7 +166,7 @@ def _regions(root: Path, studies: pl.DataFrame, sizes: Sizes) -> tuple[pl.DataFr
     if any(column.null_count() for column in boxes.iter_columns()):
         raise InputError("a box lacks a name or a number", where=files[0], do="download it again")
     present = studies.select("image_id", "path").join(boxes, on="image_id", maintain_order="right")
-    side = [sizes.get(name) or _size(path) for name, path in present.select("image_id", "path").iter_rows()]
+    side = [sizes.get(name) or size_of(path) for name, path in present.select("image_id", "path").iter_rows()]
     across, down = (pl.Series([each[k] / BOX_SIDE for each in side], dtype=pl.Float64) for k in (0, 1))
     regions = present.select(
         "image_id",

@@ -13,6 +13,8 @@ from hilum.errors import InputError, from_os_error
 from hilum.tables import VIEWS
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+DICOM_SUFFIXES = (".dcm", ".dicom")
+_ROUNDED = r"^(\d\.\d+[eE]\+?\d+|\d+[eE]\+\d+)$"  # 3.24e+38; a hexadecimal 12e5 is none
 OLDEST = 110  # years; what is above is a slip of the pen (NIH has patients of 148 and 411)
 
 
@@ -48,7 +50,7 @@ def files_beneath(root: Path) -> list[Path]:
 def without_suffix(name: str) -> str:
     """A file name without the ending of an image; the dots of a UID stay."""
     stem, dot, suffix = name.rpartition(".")
-    return stem if dot and f".{suffix.lower()}" in (*IMAGE_SUFFIXES, ".dcm") else name
+    return stem if dot and f".{suffix.lower()}" in (*IMAGE_SUFFIXES, *DICOM_SUFFIXES) else name
 
 
 def file_content(path: Path) -> bytes:
@@ -97,6 +99,17 @@ def column_of(table: pl.DataFrame, names: Sequence[str], where: Path) -> pl.Seri
     raise InputError(
         f"the table has no column {' or '.join(map(repr, names))}", where=where, do=f"check the file; it has {has}"
     )
+
+
+def refuse_rounded(ids: pl.Series, where: Path) -> None:
+    """Raises InputError where a long id was rounded to 3.24e+38, as spreadsheets and pandas do: such ids merge patients."""
+    rounded = ids.drop_nulls().filter(ids.drop_nulls().str.contains(_ROUNDED))
+    if rounded.len():
+        raise InputError(
+            f"column {ids.name!r} holds {rounded[0]}, a long id that was rounded when it was read as a number",
+            where=where,
+            do="make the table again with this column as text: rounded ids merge patients",
+        )
 
 
 def views(raw: pl.Series, names: Mapping[str, str] | None = None) -> pl.Series:
