@@ -1,9 +1,9 @@
-"""Backbones: any timm network in grey, with the facts timm knows of it, and a few of our own."""
+"""Backbones: any timm network in grey, with the facts timm knows of it, foundation models, and a few of our own."""
 
 import difflib
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hilum.builders import check_options
 from hilum.errors import InputError, MachineError
 from hilum.models.custom_cnn import custom_cnn
+from hilum.models.foundation import FOUNDATION, PUBLISHED, Tower, fill_tower, foundation, read_tower
 
 # beside every name that timm has; a network of this kind has timm's pretrained_cfg, num_features and forward_features
 BACKBONES: dict[str, Callable[..., nn.Module]] = {"custom_cnn": custom_cnn}
@@ -28,6 +29,7 @@ class BackboneFacts:
 
     name: timm architecture; tag: its pretrained weights, if they were loaded; mean, std: of grey pixels in [0, 1];
     channels: of its feature map; input_size: the side its weights were trained at; licence: of the weights.
+    data: sets that its weights were trained on, where these are known.
     """
 
     name: str
@@ -37,10 +39,11 @@ class BackboneFacts:
     mean: float
     std: float
     licence: str | None
+    data: Sequence[str] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The facts as plain values for JSON."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if value or key != "data"}
 
 
 class Backbone(nn.Module):
@@ -49,6 +52,7 @@ class Backbone(nn.Module):
     options: what the builder was given besides the name.
     headless: the hidden layers of a classifier were taken off (VGG's are 120 of its 140 million parameters).
     coordinates: the network also reads each pixel's row and column, each from -1 to 1.
+    embeds: the map is (N, D, 1, 1), what an image-text model compares with texts.
     """
 
     mean: Tensor
@@ -58,6 +62,7 @@ class Backbone(nn.Module):
     def __init__(self, network: nn.Module, facts: BackboneFacts, options: Mapping[str, Any], *, headless: bool = False):
         super().__init__()
         self.headless, self.coordinates = headless, bool(options.get("coordinates"))
+        self.embeds = "embedding" in options
         # channels last: the layout that convolutions are fastest in, on processors and on tensor cores
         self.network, self.facts = network.to(memory_format=torch.channels_last), facts  # type: ignore[call-overload]
         self.options = dict(options)
@@ -73,6 +78,10 @@ class Backbone(nn.Module):
         return self.facts.licence
 
     @property
+    def data(self) -> list[str]:
+        return list(self.facts.data)
+
+    @property
     def architecture(self) -> dict[str, Any]:
         """What `rebuild_backbone` needs, as plain values for JSON."""
         told = {"name": self.facts.name, "options": self.options, "facts": self.facts.as_dict()}
@@ -81,6 +90,8 @@ class Backbone(nn.Module):
     @property
     def idle(self) -> dict[str, nn.Parameter]:
         """Parameters left of a classifier, by name: the feature map does without most of them."""
+        if self.embeds:
+            return {}
         named = self.network.named_parameters()
         return {f"network.{name}": value for name, value in named if name.split(".")[0] in _OF_A_CLASSIFIER}
 
@@ -88,6 +99,9 @@ class Backbone(nn.Module):
         pixels = (images - self.mean) / self.std
         if self.coordinates:
             pixels = torch.cat([pixels, _places(pixels)], dim=1)
+        if self.embeds:
+            embedding: Tensor = self.network(pixels)
+            return embedding[:, :, None, None]
         maps = self._maps(self.network.forward_features(pixels))  # type: ignore[operator]
         if self.training:  # idle weights stay in the graph, with a gradient of zero, as several processes expect
             for parameter in self.idle.values():
@@ -115,8 +129,8 @@ def build_backbone(
 ) -> Backbone:
     """A network with one input channel and no classifier.
 
-    name: of BACKBONES or of timm, `convnext_small.fb_in22k_ft_in1k`, or `hf-hub:...` / `local-dir:...` as timm takes them
-        (these fix the weights).
+    name: of BACKBONES, of FOUNDATION (options: `foundation`), or of timm, `convnext_small.fb_in22k_ft_in1k`, or `hf-hub:...` /
+        `local-dir:...` as timm takes them (these fix the weights).
     image_size: side of the images in pixels, for networks that are built for one size.
     pretrained: load the weights of that name, by default where the name has a tag (`resnet18.a1_in1k`); on failure a
         MachineError, never a silent random start.
@@ -125,7 +139,34 @@ def build_backbone(
         location as well; tables here have none, so the network is told where it looks instead: our reading.
     options: passed to the builder, or to timm (drop_path_rate, drop_rate, ...).
     """
+    if name in FOUNDATION:
+        check_backbone(name, options)
+        tower = read_tower(name, options, weights=pretrained is not False)
+        return _of_tower(
+            name, tower, image_size, pretrained is not False, coordinates, str(options.get("weights", name))
+        )
     return _built(name, image_size, pretrained, coordinates, options, headless=True)
+
+
+def _of_tower(name: str, tower: Tower, image_size: int, loaded: bool, coordinates: bool, where: str) -> Backbone:
+    """The timm network that stands for a published folder, its weights in it, and what is known of them."""
+    backbone = _built(tower.architecture, image_size, False, False, tower.options, headless=False)
+    patch = int(backbone.network.patch_embed.patch_size[0])  # type: ignore[union-attr, index]
+    if image_size % patch:
+        raise InputError(
+            f"backbone {name!r} reads patches of {patch} px, of which {image_size} is no multiple",
+            do=f"choose a size of {image_size // patch * patch} or {(image_size // patch + 1) * patch}",
+        )
+    if loaded:
+        fill_tower(backbone.network, tower, where)
+    if coordinates:
+        _widen(backbone.network)
+    known = PUBLISHED.get(name) if loaded else None
+    facts = replace(
+        backbone.facts, tag=name if loaded else None, input_size=tower.size, mean=tower.mean, std=tower.std,
+        licence=known.licence if known else None, data=known.data if known else (),
+    )  # fmt: skip
+    return Backbone(backbone.network, facts, {**tower.options, **({"coordinates": True} if coordinates else {})})
 
 
 def _built(
@@ -150,7 +191,9 @@ def _built(
     known = timm.get_pretrained_cfg(name) if ":" not in name else None
     sized = {"img_size": image_size} if known and known.fixed_input_size else {}
     try:
-        network = timm.create_model(name, pretrained=loaded, in_chans=1, num_classes=0, **sized, **options)
+        plain = {key: value for key, value in options.items() if key != "embedding"}
+        classes = options.get("embedding", 0)
+        network = timm.create_model(name, pretrained=loaded, in_chans=1, num_classes=classes, **sized, **plain)
     except TypeError as error:
         raise InputError(
             f"backbone {name!r} does not take these options ({error})", do="remove them from the recipe"
@@ -167,6 +210,7 @@ def _built(
     if coordinates:
         _widen(network)
     facts = facts_of(network, loaded=loaded)
+    facts = replace(facts, channels=classes or facts.channels)
     if loaded and facts.licence and "nc" in facts.licence:
         warnings.warn(
             f"the weights of {facts.name} are licensed {facts.licence}: non-commercial use only", stacklevel=2
@@ -214,12 +258,12 @@ def check_backbone(name: str, options: Mapping[str, Any] | None = None) -> None:
 
     What timm makes of its options is seen when it builds.
     """
-    if name in BACKBONES:
-        ours = {key: value for key, value in (options or {}).items() if key not in ("pretrained", "coordinates")}
-        check_options("backbone", name, BACKBONES[name], ours)
+    ours = {key: value for key, value in (options or {}).items() if key not in ("pretrained", "coordinates")}
+    if name in BACKBONES or name in FOUNDATION:
+        check_options("backbone", name, BACKBONES.get(name, foundation), ours)
     elif ":" not in name and not timm.is_model(name):
         stem = name.split(".")[0]
-        known = [*BACKBONES, *timm.list_models()]
+        known = [*BACKBONES, *FOUNDATION, *timm.list_models()]
         close = difflib.get_close_matches(stem, known, n=4)
         hint = f"did you mean {close[0]!r}? Near it: {', '.join(close)}" if close else "see timm.list_models()"
         raise InputError(f"timm has no backbone {name!r}", do=hint)
