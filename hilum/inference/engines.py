@@ -1,7 +1,9 @@
 """Engines: what runs a bundle's two graphs, numpy in and numpy out. None of them is loaded before it is asked for."""
 
+import json
 from abc import ABC, abstractmethod
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -51,6 +53,13 @@ class Engine(ABC):
         features, present, view, demographics = map(np.ascontiguousarray, parts)
         return self._answer(features, present, view, demographics)
 
+    def logits(self, images: Array, present: Flags, view: Views, demographics: Array | None = None) -> Array:
+        """Logits (B, F) from images (B, V, 1, H, W) float32 in [0, 1]; what stands in place of an absent one does not matter."""
+        features = self.encode(images[present], view[present])
+        laid = np.zeros((*present.shape, *features.shape[1:]), dtype=np.float32)
+        laid[present] = features
+        return self.read(laid, present, view, demographics).logits
+
     @abstractmethod
     def _encode(self, images: Array, view: Views) -> Array: ...
 
@@ -90,3 +99,20 @@ def open_engine(bundle: Bundle, name: str) -> Engine:
         opens = getattr(opens, attribute)
     opened: _Opens = opens
     return opened(bundle)
+
+
+PARITY = "parity.json"  # of each folder of graphs: by precision, what `hilum export` measured against torch
+
+
+def offered(bundle: Bundle, folder: str, precision: str) -> Path:
+    """The folder of a bundle's graphs. Raises InputError unless they were exported at this precision and kept to its tolerance."""
+    place = bundle.weights_file.parent / folder
+    told = json.loads((place / PARITY).read_text(encoding="utf-8")) if (place / PARITY).is_file() else {}
+    if told.get(precision, {}).get("identity") != bundle.identity:
+        options = "" if precision == "fp32" else f" --precision {precision}"
+        raise InputError(
+            f"this bundle has not been exported to {folder.removeprefix('model.')} in {precision}",
+            where=bundle.weights_file.parent,
+            do=f"run `hilum export {bundle.weights_file.parent} --to {folder.removeprefix('model.')}{options}`",
+        )
+    return place

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hilum.batches.augment import to_float
 from hilum.batches.dataset import Batch, Studies
@@ -25,7 +25,7 @@ def pick_device(wish: str = "auto") -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def logits_of(model: Classifier, batch: Batch, pixels: Tensor | None = None) -> Tensor:
+def logits_of(model: "Classifier | AsClassifier", batch: Batch, pixels: Tensor | None = None) -> Tensor:
     """Logits (B, F) of a batch: read from its features where it carries them, else from its images.
 
     pixels: the images as floats in [0, 1], where they were augmented.
@@ -41,7 +41,7 @@ def logits_of(model: Classifier, batch: Batch, pixels: Tensor | None = None) -> 
 
 
 def torch_logits(
-    model: Classifier,
+    model: "Classifier | AsClassifier",
     studies: Studies,
     *,
     batch_size: int = 64,
@@ -89,6 +89,20 @@ class TorchEngine(Engine):
         with torch.inference_mode():
             told = self._read(*map(torch.from_numpy, (features, present, view, demographics)))
         return Reading(*(part.numpy() for part in told)) if self.attends else Reading(told.numpy())
+
+
+class AsClassifier(nn.Module):
+    """An engine in a classifier's place, for what asks one: `torch_logits`, and with it test-time transforms."""
+
+    def __init__(self, engine: Engine):
+        super().__init__()
+        self.engine = engine
+
+    def forward(
+        self, images: Tensor, present: Tensor, view: Tensor, demographics: Tensor, context: Context | None = None
+    ) -> Tensor:
+        parts = (part.cpu().numpy() for part in (images, present, view, demographics))
+        return torch.from_numpy(self.engine.logits(*parts))
 
 
 def classifier_of(bundle: Bundle, *, allow_partial: bool = False) -> Classifier:
