@@ -11,7 +11,7 @@ from hilum.cli.says import recipe_for, say_next, say_unreadable
 
 def import_(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(help="nih, mimic, folder or phantom.")],
+    source: Annotated[str, typer.Argument(help="chexpert, folder, mimic, mimic-cxr-lt, nih, nih-cxr-lt, padchest, phantom, synthetic or vindr.")],
     root: Annotated[Path | None, typer.Argument(help="Where the data lies (phantom: none).")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="A folder, or a .parquet file.")] = Path(
         "studies.parquet"

@@ -11,21 +11,30 @@ from hilum.atomic import atomic_path, ensure_folder
 from hilum.builders import check_options, listed
 from hilum.errors import InputError
 from hilum.progress import Progress, silent
+from hilum.sources.chexpert import import_chexpert
 from hilum.sources.folder import import_folder
 from hilum.sources.imported import Imported
+from hilum.sources.long_tail import import_mimic_cxr_lt, import_nih_cxr_lt
 from hilum.sources.mimic import import_mimic
 from hilum.sources.nih import import_nih
+from hilum.sources.padchest import import_padchest
 from hilum.sources.phantom import import_phantom
 from hilum.sources.synthetic import import_synthetic
+from hilum.sources.vindr import import_vindr
 from hilum.tables import write_studies
 
 # Each takes the folder first; its own options are its keyword-only parameters.
 SOURCES: dict[str, Callable[..., Imported]] = {
+    "chexpert": import_chexpert,
     "folder": import_folder,
     "mimic": import_mimic,
+    "mimic-cxr-lt": import_mimic_cxr_lt,
     "nih": import_nih,
+    "nih-cxr-lt": import_nih_cxr_lt,
+    "padchest": import_padchest,
     "phantom": import_phantom,
     "synthetic": import_synthetic,
+    "vindr": import_vindr,
 }
 _BESIDE = ("truth", "regions", "partly")  # further tables of Imported that are written where a source has them
 _DRAWN = ("phantom",)  # makes its images beneath the output instead of finding them in a folder

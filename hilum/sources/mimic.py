@@ -69,8 +69,8 @@ def import_mimic(
         listed, notes = _of_studies(chosen, metadata, split, root, blank)
     else:
         listed, notes = _of_images(chosen, metadata, blank)
-    present, missing = _with_files(listed, root, progress)
-    studies = _studies(present)
+    present, missing = with_images(listed, root, progress)
+    studies = studies_of(present)
     used = [path.name for path in sorted(chosen.paths)]
     return Imported(
         studies=studies,
@@ -80,7 +80,7 @@ def import_mimic(
             f"{studies.height:,} of the {listed.height:,} listed images are present.",
             *missing,
             *notes,
-            *_counts(studies),
+            *counted(studies),
         ],
     )
 
@@ -112,7 +112,7 @@ def _of_images(chosen: LabelFiles, metadata: Path | None, blank: Blank) -> tuple
     _listed_once(listed, chosen.files[0][0].parent)
     if metadata is None:
         return listed, ["There is no metadata csv: no study dates."]
-    dates = _metadata(metadata).select("dicom_id", "study_date")
+    dates = metadata_of(metadata).select("dicom_id", "study_date")
     return listed.join(dates, on="dicom_id", how="left", maintain_order="left"), []
 
 
@@ -131,7 +131,7 @@ def _of_studies(
     if labels["study_id"].n_unique() < labels.height:
         twice = labels["study_id"].filter(labels["study_id"].is_duplicated())[0]
         raise InputError(f"study {twice!r} has several rows", where=file, do="keep one of them")
-    listed = _metadata(metadata)
+    listed = metadata_of(metadata)
     _listed_once(listed, metadata)
     unlabelled = listed.join(labels, on="study_id", how="anti")["study_id"].n_unique()
     listed = listed.join(labels, on="study_id", how="left", maintain_order="left")
@@ -149,7 +149,7 @@ def _of_studies(
     return listed.join(sides, on="dicom_id", how="left", maintain_order="left"), notes
 
 
-def _metadata(file: Path) -> pl.DataFrame:
+def metadata_of(file: Path) -> pl.DataFrame:
     """dicom_id, subject_id, study_id, view_raw and study_date of every image of the release."""
     table = text_table(file_content(file), file)
     return pl.DataFrame(
@@ -174,7 +174,7 @@ def _listed_once(listed: pl.DataFrame, where: Path) -> None:
         )
 
 
-def _with_files(listed: pl.DataFrame, root: Path, progress: Progress) -> tuple[pl.DataFrame, list[str]]:
+def with_images(listed: pl.DataFrame, root: Path, progress: Progress) -> tuple[pl.DataFrame, list[str]]:
     """The listed images that are there, with the column `file`, and notes on the others."""
     if "path" not in listed.columns:
         patient, study = pl.col("subject_id"), pl.col("study_id")
@@ -233,7 +233,7 @@ def _listing(folder: str, below: list[str]) -> Iterator[str]:
         raise from_os_error(error, folder) from error
 
 
-def _studies(present: pl.DataFrame) -> pl.DataFrame:
+def studies_of(present: pl.DataFrame) -> pl.DataFrame:
     """The study table of listed images with their files."""
     optional = [name for name in ("split", "study_date") if name in present.columns]
     return present.select(
@@ -249,7 +249,7 @@ def _studies(present: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _counts(studies: pl.DataFrame) -> list[str]:
+def counted(studies: pl.DataFrame) -> list[str]:
     """Notes on splits, views, and studies whose images are labelled apart."""
     notes = []
     if "split" in studies.columns:
