@@ -1,0 +1,47 @@
+"""The figures on the page of reproduced tables are those of the stored results."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs/why/reproduced.md").read_text()
+BASELINES = {
+    "reproduce_chexfusion_components": "baseline",
+}
+STORED = {name: json.loads((ROOT / f"bench/results/{name}.json").read_text()) for name in BASELINES}
+ROWS = [(name, row) for name, one in STORED.items() for row in range(len(one["tables"][0]["panels"][0]["rows"]))]
+
+
+def interval(values, sign=""):
+    return f"{values[0]:{sign}.3f} [{values[1]:{sign}.3f}, {values[2]:{sign}.3f}]"
+
+
+def above(panel, lower, upper):
+    """mAP of the row `upper` minus that of `lower`, [value, low, high]; None where they were not compared."""
+    for pair in panel["differences"]:
+        found = pair["columns"]["all"]["difference"]
+        if (pair["from"], pair["to"]) == (lower, upper):
+            return found
+        if (pair["to"], pair["from"]) == (lower, upper):
+            return [-found[0], -found[2], -found[1]]
+    return None
+
+
+@pytest.mark.parametrize(("name", "row"), ROWS)
+def test_every_row(name, row):
+    panel = STORED[name]["tables"][0]["panels"][0]
+    one = panel["rows"][row]
+    theirs = {column: value for column, value in (one["theirs"] or {}).items() if value is not None}
+    printed = {column: f"{theirs[column]:.3f} " if column in theirs else "" for column in ("all", "tail")}
+    beyond = above(panel, BASELINES[name], one["name"])
+    told = interval(beyond, "+") + " " if beyond else ""
+    ours = interval(one["ours"]["all"]), interval(one["ours"]["tail"])
+    assert f"| {one['name']} | {ours[0]} | {printed['all']}| {told}| {ours[1]} | {printed['tail']}|" in PAGE
+
+
+def test_every_stored_reproduction_has_a_page():
+    elsewhere = {"reproduce_chexfusion_views": "docs/why/fusion.md"}
+    for file in (ROOT / "bench/results").glob("reproduce_*.json"):
+        assert file.stem in BASELINES or file.name in (ROOT / elsewhere[file.stem]).read_text()
