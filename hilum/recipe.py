@@ -95,6 +95,7 @@ class ModelSpec:
 
     heads: one `shared` by all views, or two of them, `by_view`, for frontal and for lateral views.
     demographics: how age and sex join the features that the head reads; null = not at all.
+    labels: how the findings' names become vectors, for heads that read them; null = minilm as it is.
     """
 
     backbone: Choice = field(default_factory=lambda: Choice("resnet18"))
@@ -102,6 +103,7 @@ class ModelSpec:
     head: Choice = field(default_factory=lambda: Choice("linear"))
     heads: Literal["shared", "by_view"] = "shared"
     demographics: Choice | None = None
+    labels: Choice | None = None
 
 
 @dataclass(config=_STRICT)

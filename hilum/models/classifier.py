@@ -1,8 +1,10 @@
 """The classifier: encode images, read studies. Backbone, fusion and head put together."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from hilum.builders import check_options, choose, listed
@@ -13,6 +15,8 @@ from hilum.models.demographics import DEMOGRAPHICS, Informed
 from hilum.models.fusions import FUSIONS, Fusion
 from hilum.models.fusions.apart import Apart, HeadPair
 from hilum.models.heads import HEADS
+from hilum.models.heads.queries import LabelQueries
+from hilum.models.label_vectors import MINILM, LabelVectors, check_labels, label_vectors
 from hilum.recipe import ModelSpec
 
 PARTS = ("backbone", "fusion", "head")
@@ -26,7 +30,12 @@ class Classifier(nn.Module):
 
     A study's logits never depend on its batch mates, on absent views, on the order of rows, or on a part of the context
     that is unknown or that the fusion does not read.
+
+    labels: the vectors that the head's queries are made of, with those of every other known finding; None where it reads
+    none, and in a model that was rebuilt from a bundle.
     """
+
+    labels: LabelVectors | None = None
 
     def __init__(
         self,
@@ -39,6 +48,21 @@ class Classifier(nn.Module):
         super().__init__()
         self.backbone, self.fusion, self.head = backbone, fusion, head
         self.findings, self.architecture = tuple(findings), architecture
+
+    @property
+    def vocabulary(self) -> Literal["open", "closed"]:
+        """Whether findings can be added by the vectors of their labels alone and leave the others' logits as they are."""
+        heads = [getattr(head, "open", False) for head in _single_heads(self.head)]
+        return "open" if all(heads) and not self.fusion.per_finding else "closed"
+
+    def asked(self, findings: Sequence[str], vectors: Tensor) -> "Classifier":
+        """The same weights asked about other findings, by the vectors (F, D) of their labels. For open vocabularies."""
+        head = deepcopy(self.head)
+        for queries in _label_queries(head):
+            queries.know(vectors)
+        twin = Classifier(self.backbone, self.fusion, head, findings, self.architecture)
+        twin.training = self.training
+        return twin
 
     def encode(self, images: Tensor, view: Tensor | None = None) -> Tensor:
         """Feature maps (N, C, h, w) of images (N, 1, H, W) float in [0, 1]; view int8 (N,), without it unknown throughout."""
@@ -102,6 +126,7 @@ def check_model(spec: ModelSpec) -> tuple[Any, Any]:
         check_by_view(**spec.backbone.options)
     else:
         check_backbone(spec.backbone.name, spec.backbone.options)
+    check_labels(spec.labels or MINILM)
     fusion, head = choose("fusion", FUSIONS, spec.fusion.name), choose("head", HEADS, spec.head.name)
     check_options("fusion", spec.fusion.name, fusion, spec.fusion.options)
     check_options("head", spec.head.name, head, spec.head.options)
@@ -129,12 +154,20 @@ def rebuild_classifier(architecture: Mapping[str, Any], findings: Sequence[str])
         heads=architecture.get("heads", "shared"),
         demographics=architecture.get("demographics"),
     )
-    model = _assembled(rebuild(told, image_size), spec, findings, image_size)
+    blank = torch.zeros(len(findings), architecture.get("labels", {}).get("width", 1))  # the weights fill them in
+    model = _assembled(rebuild(told, image_size), spec, findings, image_size, blank)
     model.architecture = dict(architecture)
     return model
 
 
-def _assembled(backbone: Backbone | ByView, spec: ModelSpec, findings: Sequence[str], image_size: int) -> Classifier:
+def _assembled(
+    backbone: Backbone | ByView,
+    spec: ModelSpec,
+    findings: Sequence[str],
+    image_size: int,
+    vectors: Tensor | None = None,
+) -> Classifier:
+    """vectors: (F, D) of the labels, made here where a head asks for them and none are given."""
     fusion: Fusion = choose("fusion", FUSIONS, spec.fusion.name)(
         backbone.channels, len(findings), **spec.fusion.options
     )
@@ -144,6 +177,13 @@ def _assembled(backbone: Backbone | ByView, spec: ModelSpec, findings: Sequence[
     build_head, by_view = choose("head", HEADS, spec.head.name), spec.heads == "by_view"
     heads = [build_head(channels, len(findings), **spec.head.options) for _ in range(1 + by_view)]
     head = HeadPair(*heads) if by_view else heads[0]
+    waiting = [queries for queries in _label_queries(head) if queries.vectors is None]
+    labels = label_vectors(check_labels(spec.labels or MINILM), findings) if waiting and vectors is None else None
+    if labels is not None:
+        vectors = torch.from_numpy(labels.of(findings))
+    for queries in waiting:
+        assert vectors is not None
+        queries.know(vectors)
     architecture = {
         "backbone": backbone.architecture,
         "fusion": spec.fusion.page(),
@@ -152,11 +192,25 @@ def _assembled(backbone: Backbone | ByView, spec: ModelSpec, findings: Sequence[
         "head_channels": channels,
         "image_size": image_size,
         **({"demographics": told.page()} if told else {}),
+        **({"labels": labels.facts()} if labels else {}),
     }
-    return Classifier(
+    model = Classifier(
         backbone,
         Apart(fusion) if by_view else fusion,
         Informed(head, beside) if beside else head,
         findings,
         architecture,
     )
+    model.labels = labels
+    return model
+
+
+def _label_queries(head: nn.Module) -> Iterator[LabelQueries]:
+    return (part for part in head.modules() if isinstance(part, LabelQueries))
+
+
+def _single_heads(head: nn.Module) -> list[nn.Module]:
+    """The heads themselves: without what stands beside them, one by one where there is a pair."""
+    if isinstance(head, Informed):
+        return _single_heads(head.head)
+    return [head.frontal, head.lateral] if isinstance(head, HeadPair) else [head]

@@ -40,6 +40,7 @@ HEAD_OPTIONS = {
     "csra": {"heads": 2},
     "label_lstm": {"dim": 8},
     "ml_decoder": {"dim": 16, "heads": 2, "hidden": 16},
+    "label_query": {"dim": 16, "heads": 2, "hidden": 16},
 }
 FUSIONS = {  # a late fusion, and an early one whose tokens carry a mask
     "weighted": {"name": "weighted", "weights": "learned"},

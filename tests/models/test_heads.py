@@ -27,6 +27,7 @@ KINDS = {
     "csra of four": ("csra", {"heads": 4, "normalise": False}),
     "lstm": ("label_lstm", {"dim": 6}),
     "decoder": ("ml_decoder", {"dim": 8, "heads": 2, "hidden": 16}),
+    "label queries": ("label_query", {"dim": 8, "heads": 2, "hidden": 16, "queries": "learned"}),
 }
 kinds = pytest.mark.parametrize("kind", KINDS)
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from hilum.models.heads.csra import csra
 from hilum.models.heads.label_lstm import label_lstm
+from hilum.models.heads.label_query import label_query
 from hilum.models.heads.linear import linear
 from hilum.models.heads.location_attention import location_attention
 from hilum.models.heads.ml_decoder import ml_decoder
@@ -21,4 +22,5 @@ HEADS: dict[str, Callable[..., nn.Module]] = {
     "csra": csra,
     "label_lstm": label_lstm,
     "ml_decoder": ml_decoder,
+    "label_query": label_query,
 }

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from hilum.errors import InputError
 from hilum.models.attention import Attention
+from hilum.models.heads.queries import Kind, Projection, asked, queries_of
 
 
 class DecoderLayer(nn.Module):
@@ -37,7 +38,8 @@ class MLDecoder(nn.Module):
     """tokens (B, T, C), mask bool (B, T) or None -> logits (B, F) (Ridnik et al. 2023, ML-Decoder).
 
     The group projection is one product: weight (G, D, ceil(F / G)), where the authors' code loops over groups.
-    shared: one such weight and one bias for all queries.
+    shared: one such weight and one bias for all queries. open: these, and queries made of texts: queries never see one
+    another, so findings can be added and leave the others as they are.
     """
 
     def __init__(
@@ -50,12 +52,15 @@ class MLDecoder(nn.Module):
         hidden: int,
         layers: int,
         dropout: float,
+        queries: Kind,
+        projection: Projection,
         shared: bool,
     ):
         super().__init__()
-        self.findings = findings
+        self.open = queries == "text" and shared
+        self.findings = None if self.open else findings
         self.embed = nn.Linear(channels, dim)
-        self.queries = nn.Parameter(torch.randn(groups, dim))
+        self.queries = queries_of(queries, groups, dim, projection)
         self.layers = nn.ModuleList(DecoderLayer(dim, heads, hidden, dropout) for _ in range(layers))
         width = math.ceil(findings / groups)
         self.weight = nn.Parameter(torch.empty(1 if shared else groups, dim, width))
@@ -64,7 +69,7 @@ class MLDecoder(nn.Module):
 
     def attention(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Weights (B, F, T) of the last layer, which sum to 1; findings of one group have the same."""
-        memory, answers = self._memory(tokens, mask), self.queries.expand(tokens.shape[0], -1, -1)
+        memory, answers = self._memory(tokens, mask), asked(self.queries).expand(tokens.shape[0], -1, -1)
         for layer in self.layers[:-1]:
             answers = layer(answers, memory, mask)
         weights: Tensor = self.layers[-1].weights(answers, memory, mask)  # type: ignore[operator]
@@ -77,10 +82,10 @@ class MLDecoder(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         memory = self._memory(tokens, mask)
-        answers = self.queries.expand(len(tokens), -1, -1)
+        answers = asked(self.queries).expand(tokens.shape[0], -1, -1)
         for layer in self.layers:
             answers = layer(answers, memory, mask)
-        logits = torch.einsum("bgd,gdw->bgw", answers, self.weight.expand(len(self.queries), -1, -1)).flatten(1)
+        logits = torch.einsum("bgd,gdw->bgw", answers, self.weight.expand(answers.shape[1], -1, -1)).flatten(1)
         return logits[:, : self.findings] + self.bias
 
 
@@ -94,12 +99,14 @@ def ml_decoder(
     hidden: int = 2048,
     layers: int = 1,
     dropout: float = 0.1,
-    queries: Literal["learned", "fixed"] = "learned",
+    queries: Kind = "learned",
+    projection: Projection = "tuned",
     classifier: Literal["separate", "shared"] = "separate",
 ) -> nn.Module:
     """ML-Decoder.
 
-    groups: auto = one query per finding, at most 100. queries: fixed = random and never trained, as published.
+    groups: auto = one query per finding, at most 100. queries: fixed = random and never trained, as published; or learned,
+    one_hot or text, with their projection (`hilum.models.heads.queries`): one per finding then.
     classifier: a last layer per finding, or one for all queries, which then have to be one per finding (the frame that
     Hong and Dai 2023 start from; the former is their trick "separate classifier").
     """
@@ -115,6 +122,8 @@ def ml_decoder(
         raise InputError(
             f"head ml_decoder: a shared classifier for {count} groups of {findings} findings", do="set groups=auto"
         )
-    head = MLDecoder(channels, findings, count, dim, heads, hidden, layers, dropout, shared)
-    head.queries.requires_grad_(queries == "learned")
-    return head
+    if queries in ("text", "one_hot") and count < findings:
+        raise InputError(
+            f"head ml_decoder: {count} groups for the labels of {findings} findings", do=f"set groups={findings}"
+        )
+    return MLDecoder(channels, findings, count, dim, heads, hidden, layers, dropout, queries, projection, shared)

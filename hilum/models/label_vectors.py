@@ -1,0 +1,217 @@
+"""Labels as vectors: every known finding's texts through a frozen encoder, averaged, centred and whitened, ready to travel."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from hilum.builders import check_options
+from hilum.descriptions import DESCRIPTIONS, description_of
+from hilum.errors import InputError
+from hilum.models.text import Encode, Pooling, check_text, encoder
+from hilum.recipe import Choice
+
+FILE = "text.safetensors"
+MINILM = Choice("minilm")
+_SHRINK = 0.5  # how far the spread of the labels is drawn towards a round one before whitening; ours
+
+
+@dataclass(frozen=True)
+class LabelText:
+    """How a finding becomes a vector: an encoder of `hilum.models.text.TEXTS`, and what it is asked.
+
+    model:    a local folder or hub name instead of the entry's own, such as a finetuned copy. pooling: of its tokens.
+    prompts:  texts with {name} and {description}; the vectors of several are averaged, each at length 1.
+    centre:   take the mean of the training findings away from every vector: raw names lie close together.
+    whiten:   besides, make the training findings spread alike in every direction, as far as so few can say.
+    """
+
+    name: str = "minilm"
+    model: str | None = None
+    pooling: Pooling | None = None
+    prompts: tuple[str, ...] = ("{name}",)
+    centre: bool = True
+    whiten: bool = False
+
+    def page(self) -> dict[str, Any]:
+        """The choice as plain values for JSON, the pooling said, a folder by its last name alone."""
+        known = check_text(self.name, self.model, self.pooling)
+        told = self.model or known.model
+        local = told is not None and Path(told).is_dir()
+        return {
+            "name": self.name,
+            "model": Path(str(told)).name if local else told,
+            "pooling": self.pooling or known.pooling,
+            "prompts": list(self.prompts),
+            "centre": self.centre,
+            "whiten": self.whiten,
+        }
+
+    def encoder(self) -> Encode:
+        """findings or free texts -> raw vectors float32 (n, D), each text by itself."""
+        encode = encoder(self.name, self.model, self.pooling)
+
+        def embed(findings: Sequence[str]) -> np.ndarray:
+            asked = [_unit(encode([text_of(prompt, name) for name in findings])) for prompt in self.prompts]
+            mean: np.ndarray = np.mean(asked, axis=0)
+            return mean
+
+        return embed
+
+
+def label_text(
+    *,
+    model: str | None = None,
+    pooling: Pooling | None = None,
+    prompts: list[str] | None = None,
+    centre: bool = True,
+    whiten: bool = False,
+) -> dict[str, Any]:
+    """The options of `model.labels`; see LabelText."""
+    given = [prompts] if isinstance(prompts, str) else prompts
+    if given is not None and not (given and all(isinstance(prompt, str) for prompt in given)):
+        raise InputError(
+            f"labels: prompts are {prompts!r}", do='give texts, such as ["{name}", "{name}: {description}"]'
+        )
+    told = {"model": model, "pooling": pooling, "centre": centre, "whiten": whiten}
+    return told | ({} if given is None else {"prompts": tuple(given)})
+
+
+def check_labels(choice: Choice) -> LabelText:
+    """How labels become vectors, as a recipe says it; nothing is loaded. Raises InputError for what cannot be."""
+    check_text(choice.name, choice.options.get("model"), choice.options.get("pooling"))
+    check_options("text encoder", choice.name, label_text, choice.options)
+    text = LabelText(choice.name, **label_text(**choice.options))
+    for prompt in text.prompts:
+        text_of(prompt, "Edema")
+    return text
+
+
+def text_of(prompt: str, finding: str) -> str:
+    """The prompt with the finding in it. A name that nobody described stands in the description's place as well."""
+    try:
+        text = prompt.format(name=finding, description=description_of(finding))
+    except (KeyError, IndexError, ValueError) as error:
+        raise InputError(
+            f"labels: the prompt {prompt!r} cannot be filled", do="write {name} and {description}"
+        ) from error
+    if "{" not in prompt:
+        raise InputError(f"labels: the prompt {prompt!r} names no finding", do="write {name} or {description} into it")
+    return text
+
+
+@dataclass(frozen=True)
+class LabelVectors:
+    """Vectors of findings as a head reads them: less `mean` (D,), through `turn` (D, D) where there is one, of length sqrt(D).
+
+    names, vectors: findings and float32 (K, D). text: how they were made, `LabelText.page`; closeness: the mean cosine of
+    two training findings, of the raw vectors and of these. `mean` and `turn` are of the training findings alone, so that
+    neither their order nor a finding added later changes a vector. source: what embeds more; None once read from a bundle.
+    """
+
+    names: tuple[str, ...]
+    vectors: np.ndarray
+    mean: np.ndarray
+    turn: np.ndarray | None
+    text: Mapping[str, Any]
+    closeness: tuple[float, float]
+    source: LabelText | None = None
+
+    def with_known(self, findings: Sequence[str]) -> "LabelVectors":
+        """The same of these training findings, with the vectors of every other finding that has a description."""
+        return self if self.source is None else label_vectors(self.source, findings, DESCRIPTIONS)
+
+    def of(self, findings: Sequence[str]) -> np.ndarray:
+        """float32 (F, D) of these findings, in their order."""
+        place = {name: i for i, name in enumerate(self.names)}
+        return self.vectors[[place[name] for name in findings]]
+
+    def placed(self, raw: np.ndarray) -> np.ndarray:
+        """Raw vectors (n, D) of the encoder as a head reads them, float32."""
+        return _placed(raw, self.mean, self.turn)
+
+    def facts(self) -> dict[str, Any]:
+        """What a bundle says of its labels; width is D."""
+        closeness = [round(value, 4) for value in self.closeness]
+        return {**self.text, "width": self.vectors.shape[1], "closeness": closeness}
+
+    def to_bytes(self) -> bytes:
+        """The content of a bundle's text.safetensors."""
+        arrays = {"vectors": self.vectors, "mean": self.mean} | ({} if self.turn is None else {"turn": self.turn})
+        page = {"names": self.names, "text": dict(self.text), "closeness": self.closeness}
+        return save({key: np.ascontiguousarray(value) for key, value in arrays.items()}, {"labels": json.dumps(page)})
+
+
+def label_vectors(text: LabelText, findings: Sequence[str], also: Iterable[str] = ()) -> LabelVectors:
+    """The vectors of these training findings, and of others besides."""
+    names = tuple(sorted({*findings, *also}))
+    raw = _embedded(replace(text, centre=False, whiten=False), names)
+    trained = [name in set(findings) for name in names]
+    inside = raw[trained].astype(np.float64)  # in sorted order, so that their sum is always the same
+    mean, turn = np.zeros(raw.shape[1], np.float32), None
+    if text.centre and len(inside) > 1:
+        mean = inside.mean(axis=0).astype(np.float32)
+    if text.whiten and len(inside) > 1:
+        turn = _whitening(inside - inside.mean(axis=0)).astype(np.float32)
+    vectors = _placed(raw, mean, turn)
+    return LabelVectors(names, vectors, mean, turn, text.page(), (closeness(inside), closeness(vectors[trained])), text)
+
+
+def read_label_vectors(path: Path) -> LabelVectors:
+    """The vectors of a bundle's text.safetensors. Raises InputError where it cannot be read."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            page = json.loads(file.metadata()["labels"])
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping, has only keys())
+        told = (page["text"], tuple(page["closeness"]))
+        return LabelVectors(tuple(page["names"]), arrays["vectors"], arrays["mean"], arrays.get("turn"), *told)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "the label vectors cannot be read", where=path, do="copy the bundle again from where it came"
+        ) from error
+
+
+def closeness(vectors: np.ndarray) -> float:
+    """Mean cosine between two different rows of (n, D); NaN for fewer than two."""
+    unit = _unit(vectors.astype(np.float64))
+    pairs = len(unit) * (len(unit) - 1)
+    return float(((unit @ unit.T).sum() - (unit * unit).sum()) / pairs) if pairs else float("nan")
+
+
+_KEPT: dict[tuple[LabelText, str], np.ndarray] = {}  # raw vectors: every stage of a run asks for the same
+
+
+def _embedded(text: LabelText, names: Sequence[str]) -> np.ndarray:
+    """Raw vectors (n, D); the encoder is loaded for those alone that were not asked for before."""
+    if missing := [name for name in names if (text, name) not in _KEPT]:
+        _KEPT.update(zip(((text, name) for name in missing), text.encoder()(missing)))
+    return np.stack([_KEPT[text, name] for name in names])
+
+
+def _placed(raw: np.ndarray, mean: np.ndarray, turn: np.ndarray | None) -> np.ndarray:
+    moved = raw.astype(np.float64) - mean
+    if turn is not None:
+        moved = moved @ turn
+    placed: np.ndarray = (_unit(moved) * raw.shape[1] ** 0.5).astype(np.float32)
+    return placed
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Rows of length 1; a row of zeros stays one."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: np.ndarray = vectors / np.where(length > 0, length, 1)
+    return unit
+
+
+def _whitening(centred: np.ndarray) -> np.ndarray:
+    """(D, D) that makes the spread of rows (n, D) round, after drawing it half way to a round one: n is far below D."""
+    spread = centred.T @ centred / len(centred)
+    size = np.trace(spread) / len(spread)
+    values, axes = np.linalg.eigh((1 - _SHRINK) * spread + _SHRINK * size * np.eye(len(spread)))
+    turn: np.ndarray = (axes * np.sqrt(size / values)) @ axes.T
+    return turn
