@@ -1,0 +1,248 @@
+// The reading room: files in, one study at a time; what it answers is shown, and kept in this window's memory alone.
+
+import { Problem, explain, predict, useKey } from "./api.js";
+import { VIEWS, byId, el, percent, plural } from "./dom.js";
+import { Film, hung } from "./film.js";
+import { findingsOf, margin } from "./findings.js";
+
+const KEPT = 20; // earlier studies
+const study = { files: [], views: [] };
+const earlier = [];
+let films = [];
+let answer = null;
+let shown = null; // the button of the finding whose map is laid
+let waiting = new AbortController();
+
+const state = (name) => {
+  document.body.dataset.state = name;
+  for (const id of ["print", "save"]) byId(id).hidden = name !== "answer";
+  for (const id of ["new", "add"]) byId(id).hidden = name === "empty";
+  byId("help").hidden = name === "empty" || !films.length;
+};
+const say = (text) => {
+  byId("status").textContent = text;
+};
+
+function facts() {
+  const own = byId("own")?.value.trim();
+  return { files: [...study.files], views: [...study.views], age: byId("age").value, sex: byId("sex").value, own };
+}
+
+async function read() {
+  waiting.abort();
+  waiting = new AbortController();
+  const { signal } = waiting;
+  const asked = facts();
+  byId("problem").hidden = true;
+  byId("again").hidden = true;
+  state("busy");
+  say(`Reading ${plural(asked.files.length, "image")} …`);
+  try {
+    const told = await predict(asked, signal);
+    told.read_at = new Date().toLocaleTimeString("en-GB");
+    await show(told, asked, signal);
+    remember(told, asked);
+  } catch (error) {
+    if (error.name !== "AbortError") tell(error, read);
+  }
+}
+
+async function show(told, asked, signal) {
+  shown = null;
+  byId("heat").hidden = true;
+  const order = hung(told.images);
+  const made = order.map((image, place) => new Film(image, place + 1, (view) => changeView(image.file_index, view)));
+  await Promise.all(made.filter((film) => film.image.png).map((film) => film.load()));
+  if (signal?.aborted) return;
+  [films, answer] = [made, { ...told, images: order, asked }];
+  const box = byId("lightbox");
+  box.replaceChildren(...films.map((film) => film.node));
+  box.classList.toggle("one", films.length === 1);
+  const seen = { ...told, images: order, findings: told.findings.map((each) => ({ ...each, views: order.map((image) => each.views?.[told.images.indexOf(image)] ?? null).filter((chance) => chance !== null) })) };
+  byId("result").replaceChildren(...findingsOf(seen, toggle).filter(Boolean));
+  state("answer");
+  const above = told.findings.filter((each) => each.positive).length;
+  say(told.in_distribution === false ? "Read, with a warning." : `Read: ${plural(above, "finding")} above the operating point.`);
+}
+
+async function toggle(name, button) {
+  if (shown === button) return hide();
+  const { asked } = answer;
+  say(`Looking where ${name} is seen …`);
+  button.disabled = true;
+  try {
+    answer.maps ??= {};
+    answer.maps[name] ??= (await explain(asked, name, waiting.signal)).maps;
+    hide();
+    const maps = answer.maps[name];
+    await Promise.all(films.map((film) => film.lay(maps.find((map) => map.file_index === film.image.file_index) ?? null)));
+    for (const film of films) film.opacity(byId("opacity").value / 100);
+    byId("heat-name").textContent = name;
+    byId("heat-method").textContent = METHODS[maps[0]?.method] ?? maps[0]?.method ?? "";
+    byId("heat").hidden = false;
+    button.setAttribute("aria-pressed", "true");
+    shown = button;
+    say(""); // the words stand under the images, and are read out there
+  } catch (error) {
+    if (error.name !== "AbortError") tell(error, () => toggle(name, button));
+  } finally {
+    button.disabled = false;
+    if (document.activeElement === document.body) button.focus();
+  }
+}
+
+const METHODS = {
+  cells: "by covering cells of the feature map",
+  occlusion: "by covering parts of the image",
+  attention: "attention of the head",
+  gradcam: "Grad-CAM++",
+};
+
+function hide() {
+  for (const film of films) film.lay(null);
+  shown?.setAttribute("aria-pressed", "false");
+  shown = null;
+  byId("heat").hidden = true;
+  say("");
+}
+
+function tell(error, retry) {
+  const problem = error instanceof Problem ? error : new Problem(0, "page", "This page failed. Reload it and try again.");
+  const place = films.find((film) => film.image.file_index === problem.index);
+  const which = problem.index === null || problem.index === undefined || study.files.length < 2 ? "" : `File ${problem.index + 1}${place ? ` (${VIEWS[place.image.view]})` : ""}: `;
+  const parts = [el("p", {}, el("strong", {}, which), problem.message, problem.wait ? ` The server asks to wait ${plural(problem.wait, "second")}.` : "")];
+  const passing = [0, 408, 429, 500, 502, 503, 504].includes(problem.status);
+  if (problem.status === 401) parts.push(...keyField(retry));
+  else if (passing && study.files.length) parts.push(el("button", { type: "button", onclick: retry }, "Try again"));
+  else if (problem.index !== null && study.files.length > 1) parts.push(el("button", { type: "button", onclick: () => leaveOut(problem.index) }, "Read without it"));
+  else if (study.files.length === 1) Object.assign(study, { files: [], views: [] });
+  byId("problem").replaceChildren(...parts);
+  byId("problem").hidden = false;
+  state(answer && problem.status !== 401 && films.length ? "answer" : "problem");
+  say("");
+}
+
+function leaveOut(index) {
+  study.files.splice(index, 1);
+  study.views.splice(index, 1);
+  read();
+}
+
+function keyField(retry) {
+  const field = el("input", { type: "password", id: "key", autocomplete: "off" });
+  const form = el("form", { class: "row" }, el("label", { for: "key" }, "Key of this server"), field, el("button", { type: "submit" }, "Use it"));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    useKey(field.value);
+    retry();
+  });
+  return [form];
+}
+
+function remember(told, asked) {
+  earlier.unshift({ told, asked });
+  earlier.length = Math.min(earlier.length, KEPT);
+  list();
+}
+
+function list() {
+  byId("earlier").hidden = !earlier.length;
+  byId("earlier-list").replaceChildren(
+    ...earlier.map(({ told, asked }) => {
+      const most = [...told.findings].sort((a, b) => margin(b) - margin(a))[0];
+      const said = told.in_distribution === false ? "unlike the training images" : most ? `${most.name} ${percent(most.probability)}` : "";
+      const back = () => {
+        Object.assign(study, { files: [...asked.files], views: [...asked.views] });
+        byId("age").value = asked.age;
+        byId("sex").value = asked.sex;
+        byId("problem").hidden = true;
+        show(told, asked);
+      };
+      return el("li", {}, el("button", { type: "button", onclick: back }, `${told.read_at} · ${plural(asked.files.length, "image")} · ${said}`));
+    }),
+  );
+}
+
+function add(files) {
+  if (!files.length) return;
+  study.files.push(...files);
+  study.views.push(...Array(files.length).fill(""));
+  read();
+}
+
+function changeView(index, view) {
+  study.views[index] = view;
+  dirty();
+}
+
+const dirty = () => {
+  byId("again").hidden = !study.files.length;
+};
+
+function begin() {
+  waiting.abort();
+  Object.assign(study, { files: [], views: [] });
+  [films, answer, shown] = [[], null, null];
+  for (const id of ["lightbox", "result"]) byId(id).replaceChildren();
+  for (const id of ["problem", "heat", "again"]) byId(id).hidden = true;
+  byId("facts").reset();
+  say("");
+  state("empty");
+  byId("files").focus();
+}
+
+function save() {
+  const { asked, maps, images, ...told } = answer;
+  const plain = { ...told, images: images.map(({ png, ...image }) => image) };
+  const link = el("a", { href: URL.createObjectURL(new Blob([JSON.stringify(plain, null, 1)], { type: "application/json" })), download: `hilum-${told.request_id}.json` });
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+byId("files").addEventListener("change", (event) => {
+  add([...event.target.files]);
+  event.target.value = "";
+});
+byId("add").addEventListener("click", () => byId("files").click());
+byId("facts").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (study.files.length) read();
+});
+byId("facts").addEventListener("input", dirty);
+byId("new").addEventListener("click", begin);
+byId("print").addEventListener("click", () => window.print());
+byId("save").addEventListener("click", save);
+byId("heat-off").addEventListener("click", () => {
+  const button = shown;
+  hide();
+  button?.focus();
+});
+byId("opacity").addEventListener("input", (event) => {
+  for (const film of films) film.opacity(event.target.value / 100);
+});
+byId("forget").addEventListener("click", () => {
+  earlier.length = 0;
+  list();
+});
+let over = 0; // drag events come for every element under way
+const carries = (event) => event.dataTransfer?.types.includes("Files");
+const drags = {
+  dragenter: () => (over += 1),
+  dragleave: () => (over = Math.max(0, over - 1)),
+  dragover: () => {},
+  drop: (event) => {
+    over = 0;
+    add([...event.dataTransfer.files]);
+  },
+};
+for (const [name, act] of Object.entries(drags)) {
+  window.addEventListener(name, (event) => {
+    if (!carries(event)) return;
+    event.preventDefault();
+    act(event);
+    document.body.classList.toggle("over", over > 0);
+  });
+}
+window.addEventListener("beforeprint", () => {
+  for (const each of document.querySelectorAll("#result details.group")) each.open = true;
+});
