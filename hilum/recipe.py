@@ -118,6 +118,7 @@ class TrainSpec:
     optimizer:    what takes the steps.
     schedule:     how the learning rate falls after its rise: by default a cosine to `final_lr` times lr.
     warmup:       share of all steps over which the learning rate rises.
+    layer_decay:  the backbone's learning rate, times this for every layer further from its end; 1 = all alike.
     clip:         largest gradient norm, 0 = none.
     ema:          decay of the moving average of the weights, 0 = none; the average is what is judged and saved.
     patience:     epochs without a better validation value after which to stop, 0 = never.
@@ -139,6 +140,7 @@ class TrainSpec:
     final_lr: float = 0.01
     warmup: float = 0.05
     weight_decay: float = 0.05
+    layer_decay: float = 1.0
     clip: float = 1.0
     ema: float = 0.0
     patience: int = 0
@@ -164,13 +166,29 @@ class PseudoSpec:
 
 
 @dataclass(config=_STRICT)
+class LoraSpec:
+    """Maps of low rank beside a backbone's frozen ones, added into them when the stage ends.
+
+    rank: of each. alpha: their weight is alpha / rank. dropout: of what they read. targets: endings of layers' names; empty =
+    every linear map.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    targets: list[str] = field(default_factory=list)
+
+
+@dataclass(config=_STRICT)
 class Stage:
     """One training of one model. What a stage does not say it takes from the stage it starts from, else the defaults.
 
     init:   an earlier stage, or a bundle folder, whose weights are loaded first, key by key.
     freeze: parts that are not trained and stay in evaluation mode (backbone, fusion, head).
+    lora:   train the backbone by maps of low rank alone; null = as it is.
     fresh:  parts that start anew, not from `init`.
-    objective: what is learnt: the findings' `labels`, or without labels `simclr`, which trains the backbone for a later stage.
+    objective: what is learnt: the findings' `labels`, or without labels `simclr`, which trains the backbone for a later
+            stage; `none`: nothing, for models that are ready.
     tau:    train nothing, but divide each row of the head's last layer by its length to the power tau, the best of these.
     pseudo: a teacher's labels where a training study has none; null = none.
     """
@@ -178,6 +196,7 @@ class Stage:
     name: str = "main"
     init: str | None = None
     freeze: list[Literal["backbone", "fusion", "head"]] = field(default_factory=list)
+    lora: LoraSpec | None = None
     fresh: list[Literal["backbone", "fusion", "head"]] = field(default_factory=list)
     objective: Choice = field(default_factory=lambda: Choice("labels"))
     tau: list[float] | None = None
@@ -229,7 +248,7 @@ class Recipe:
 
 
 _ADAPTER = TypeAdapter(Recipe)
-_OF_A_STAGE = ("init", "freeze", "fresh", "objective", "tau", "model", "loss", "augment", "pseudo", "train")
+_OF_A_STAGE = ("init", "freeze", "lora", "fresh", "objective", "tau", "model", "loss", "augment", "pseudo", "train")
 
 
 class _Loader(yaml.SafeLoader):
@@ -387,7 +406,7 @@ def _fields_at(location: Sequence[Any]) -> list[str]:
     """The options that a place in a recipe takes."""
     places: dict[str, type] = {
         "cache": CacheSpec, "split": SplitSpec, "stages": Stage, "model": ModelSpec, "train": TrainSpec,
-        "pseudo": PseudoSpec, "predict": PredictSpec,
+        "pseudo": PseudoSpec, "lora": LoraSpec, "predict": PredictSpec,
     }  # fmt: skip
     words = [part for part in location if isinstance(part, str)]
     place = places.get(words[-1], Recipe) if words else Recipe

@@ -44,6 +44,10 @@ class ByView(nn.Module):
         return " and ".join(told) or None
 
     @property
+    def data(self) -> list[str]:
+        return sorted({*self.frontal.data, *self.lateral.data})
+
+    @property
     def architecture(self) -> dict[str, Any]:
         """What `rebuild_by_view` needs, as plain values for JSON."""
         sides = {"frontal": self.frontal.architecture, "lateral": self.lateral.architecture}

@@ -14,6 +14,7 @@ from hilum.inference.gate import measure_distribution, put_distribution
 from hilum.inference.predict import as_predictions, probabilities
 from hilum.inference.tta import tta_logits, used
 from hilum.models.classifier import Classifier
+from hilum.models.label_vectors import FILE as LABELS
 from hilum.operating_points import OperatingPoint
 from hilum.pixels.spec import PixelSpec
 from hilum.progress import Progress, silent
@@ -66,8 +67,9 @@ def save_bundle(
         sources=sorted(set(material.table["source"].to_list())),
         views=stage.train.views,
         predict=asdict(recipe.predict),
+        vocabulary=model.vocabulary,
         licence=model.backbone.licence,
-        note=material.note,
+        note=" ".join(filter(None, (material.note, material.overlap(model.backbone.data)))) or None,
         operating_points=[
             OperatingPoint(name, float(value), "max F1", "validation")
             for name, value in thresholds
@@ -94,7 +96,7 @@ def report(
     """Write predictions_{valid,test}.parquet and the report: on test studies, or on valid ones where none are held out."""
     for split, one in said.items():
         table = probabilities(one.logits, one.samples, material.table, material.findings)
-        notes = [material.note, CHOSEN_ON if split == "valid" else None]
+        notes = [bundle.note, CHOSEN_ON if split == "valid" else None]
         note = " ".join(filter(None, notes)) or None
         predictions = as_predictions(table, bundle, "study", note, split, tta=used(recipe.predict))
         write_predictions(predictions, folder.predictions(split))

@@ -1,6 +1,6 @@
 """What a run works on: the study tables that its recipe names, united and split, and the recipe's paths made fit to travel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,6 +37,14 @@ class Material:
             uncertain=self.uncertain if split == "train" else "ignore",
             context=wanted_by(stage.model.fusion.page()),
         )
+
+    def overlap(self, data: Sequence[str]) -> str | None:
+        """A sentence where a backbone's weights were trained on data sets that this table is of; None where none is known."""
+        sources = self.table["source"].unique().to_list()
+        seen = [name for name in data if any(source == name or source.startswith(f"{name}-") for source in sources)]
+        if not seen:
+            return None
+        return f"The backbone was trained on images of {', '.join(seen)} before: held-out studies may be among them."
 
     def has(self, split: str) -> bool:
         """Whether any study is in this part."""
@@ -115,7 +123,7 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
         replace(
             stage,
             init=str(Path(stage.init).resolve()) if stage.init and Path(stage.init).is_dir() else stage.init,
-            model=_with_classifier(stage.model, lambda folder: str(Path(folder).resolve())),
+            model=_with_folders(stage.model, lambda folder: str(Path(folder).resolve())),
             pseudo=stage.pseudo and replace(stage.pseudo, table=str(Path(stage.pseudo.table).resolve())),
         )
         for stage in recipe.stages
@@ -131,7 +139,7 @@ def without_folders(recipe: Recipe) -> Recipe:
         replace(
             stage,
             init=stage.init and Path(stage.init).name,
-            model=_with_classifier(stage.model, lambda folder: Path(folder).name),
+            model=_with_folders(stage.model, lambda folder: Path(folder).name),
             pseudo=stage.pseudo and replace(stage.pseudo, table=Path(stage.pseudo.table).name),
         )
         for stage in recipe.stages
@@ -141,10 +149,14 @@ def without_folders(recipe: Recipe) -> Recipe:
     )
 
 
-def _with_classifier(model: ModelSpec, moved: Callable[[str], str]) -> ModelSpec:
-    """The model with the folder of its view classifier, if it names one, put elsewhere."""
-    options = model.backbone.options
-    if not options.get("view_classifier"):
-        return model
-    backbone = Choice(model.backbone.name, {**options, "view_classifier": moved(options["view_classifier"])})
-    return replace(model, backbone=backbone)
+def _with_folders(model: ModelSpec, moved: Callable[[str], str]) -> ModelSpec:
+    """The model with the folders it names put elsewhere: of its view classifier, of its text encoder."""
+    if model.backbone.options.get("view_classifier"):
+        model = replace(model, backbone=_moved(model.backbone, "view_classifier", moved))
+    if model.labels and Path(str(model.labels.options.get("model", ""))).is_dir() and "model" in model.labels.options:
+        model = replace(model, labels=_moved(model.labels, "model", moved))
+    return model
+
+
+def _moved(choice: Choice, option: str, moved: Callable[[str], str]) -> Choice:
+    return Choice(choice.name, {**choice.options, option: moved(choice.options[option])})

@@ -85,7 +85,9 @@ class StageLoop:
             model.get_submodule(part).requires_grad_(False)
         self.model = model
         steps = spec.optimizer.build("optimizer", OPTIMIZERS)
-        self.wrapped, self.optimizer = fabric.setup(model, build_optimizer(model, spec.lr, spec.weight_decay, steps))
+        self.wrapped, self.optimizer = fabric.setup(
+            model, build_optimizer(model, spec.lr, spec.weight_decay, steps, spec.layer_decay)
+        )
         for method in self.forward_methods:
             self.wrapped.mark_forward_method(method)
         self.average = MovingAverage(model, spec.ema) if spec.ema else None
@@ -135,7 +137,7 @@ class StageLoop:
         done = self.at.epoch * self.steps + step
         lr = self.rate(done)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["scale"]
         mine = order[step * self.batch : (step + 1) * self.batch][self.fabric.global_rank :: self.fabric.world_size]
         pairs = self.mix(mine, np.random.default_rng([self.spec.seed, self.at.epoch, step, self.fabric.global_rank, 6]))
         parts = pairs.split(min(self.spec.accumulate, len(mine)))

@@ -17,6 +17,7 @@ from hilum.models.classifier import check_model
 from hilum.models.view_classifier import read_view_facts
 from hilum.pixels.spec import PixelSpec
 from hilum.recipe import Recipe, Stage
+from hilum.training.lora import check_lora
 from hilum.training.losses import check_loss
 from hilum.training.optim import OPTIMIZERS
 from hilum.training.precision import choose_precision
@@ -41,7 +42,7 @@ def check_recipe(recipe: Recipe) -> None:
             spec = PixelSpec(recipe.cache.size, recipe.cache.fit, recipe.cache.tone)
             check_pixels(spec, read_view_facts(judge).pixels, where=recipe.cache.folder)
     transforms(recipe.predict.tta)
-    if recipe.stages and recipe.stages[-1].objective.name != "labels":
+    if recipe.stages and recipe.stages[-1].objective.name not in ("labels", "none"):
         raise InputError(
             f"the last stage learns {recipe.stages[-1].objective.name}, not the findings",
             do=f"add a stage with `init: {recipe.stages[-1].name}`",
@@ -83,16 +84,19 @@ def _check_stage(stage: Stage, earlier: list[str]) -> None:
     if stage.fresh and stage.init is None:
         raise InputError(f"stage {stage.name}: without `init` every part is fresh", do="take `fresh` out")
     check_tau(stage)
+    check_lora(stage)
     stage.objective.build("objective", OBJECTIVES)
     if stage.objective.name != "labels":
         odd = {"train.accumulate": stage.train.accumulate > 1, "train.mix": stage.train.mix.name != "none",
-               "tau": stage.tau is not None, "freeze": bool(stage.freeze)}  # fmt: skip
+               "tau": stage.tau is not None, "lora": stage.lora is not None,
+               "freeze": bool(stage.freeze) and stage.objective.name == "simclr"}  # fmt: skip
         if said := [name for name, given in odd.items() if given]:
             raise InputError(f"stage {stage.name}: {said[0]} does not go with {stage.objective.name}", do="take it out")
     for name, least in _LEAST.items():
         if getattr(stage.train, name) < least:
             raise InputError(f"train.{name} is {getattr(stage.train, name)}", do=f"give at least {least}")
-    for name, low, high in (("warmup", 0.0, 1.0), ("ema", 0.0, 0.99999), ("final_lr", 0.0, 1.0)):
+    shares = (("warmup", 0.0, 1.0), ("ema", 0.0, 0.99999), ("final_lr", 0.0, 1.0), ("layer_decay", 0.01, 1.0))
+    for name, low, high in shares:
         if not low <= getattr(stage.train, name) <= high:
             raise InputError(f"train.{name} is {getattr(stage.train, name)}", do=f"give {low:g} to {high:g}")
     if stage.train.feature_cache == "on" and "backbone" not in stage.freeze:

@@ -14,6 +14,7 @@ from hilum.batches.mixing import Pairs
 from hilum.errors import InputError
 from hilum.models.classifier import Classifier
 from hilum.training.loop import Row, StageLoop, number_from
+from hilum.training.untrained import UntrainedLoop
 
 _VALID = 64  # validation studies at once: the number of others bears on the loss, so it is the same on every machine
 
@@ -111,4 +112,9 @@ def simclr(*, temperature: float = 0.1, dim: int = 128) -> Callable[..., StageLo
     return partial(ContrastiveLoop, temperature, dim)
 
 
-OBJECTIVES: dict[str, Callable[..., Callable[..., StageLoop]]] = {"labels": labels, "simclr": simclr}
+def none() -> Callable[..., StageLoop]:
+    """Nothing: the model is judged and saved as it starts."""
+    return UntrainedLoop
+
+
+OBJECTIVES: dict[str, Callable[..., Callable[..., StageLoop]]] = {"labels": labels, "simclr": simclr, "none": none}

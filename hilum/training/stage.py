@@ -16,12 +16,14 @@ from hilum.bundle import read_bundle, read_weights
 from hilum.errors import InputError
 from hilum.inference.torch_engine import pick_device
 from hilum.models.classifier import PARTS, Classifier, build_classifier, head_channels
+from hilum.models.positions import resample_positions
 from hilum.models.weights import LoadReport, load_weights
 from hilum.progress import Progress, silent
 from hilum.recipe import Recipe, Stage
 from hilum.training.feature_choice import choose_features
 from hilum.training.inputs import Material
 from hilum.training.loop import Row, is_finished, number_from
+from hilum.training.lora import add_lora
 from hilum.training.losses import Loss, build_loss
 from hilum.training.precision import choose_precision
 from hilum.training.pseudo import lay_pseudo
@@ -58,13 +60,23 @@ def train_stage(
     with torch.random.fork_rng([]):  # the random start is the seed's, and the world's generator stays where it was
         torch.manual_seed(number_from(stage.train.seed, 0))
         model = build_classifier(stage.model, material.findings, recipe.cache.size)
+    if model.labels is not None:
+        say(f"labels    {model.labels}; the vocabulary is {model.vocabulary}")
     if stage.init:
         say(f"init      from {stage.init}: {_start_from(stage, model, earlier)}")
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    with torch.random.fork_rng([]):
+        torch.manual_seed(number_from(stage.train.seed, 7))
+        add_in = add_lora(model.backbone, stage.lora) if stage.lora else None
     heads = " by view" if stage.model.heads == "by_view" else ""
     parts = f"{stage.model.backbone.name} + {stage.model.fusion.name} + {stage.model.head.name}{heads}"
     say(f"device    {device} in {precision}: {why}")
     say(f"model     {parts}: {parameters:,} parameters{', frozen: ' + ', '.join(stage.freeze) if stage.freeze else ''}")
+    if stage.lora:
+        learnt = sum(part.numel() for part in model.backbone.parameters() if part.requires_grad)
+        say(f"lora      of rank {stage.lora.rank}: {learnt:,} parameters of the backbone are trained")
+    if overlap := material.overlap(model.backbone.data):
+        say(f"overlap   {overlap}")
     say(f"stage     {stage.name}: {len(train):,} {stage.train.level} samples of {len(set(train.patients)):,} patients")
     say(f"          validated on {len(valid):,} studies of {len(set(valid.patients)):,} other patients")
     if crowded := train.crowded + valid.crowded:
@@ -122,6 +134,8 @@ def train_stage(
     rows += (own := loop.run(resume=True))
     if stage.tau is not None:
         say(f"tau       {own[loop.at.best_epoch]['tau']:g}, the best of {len(own)} by {stage.train.select}")
+    if add_in:
+        add_in()
     for tracker in trackers:
         tracker.close()
     return model
@@ -149,7 +163,7 @@ def _start_from(stage: Stage, model: Classifier, earlier: Mapping[str, Classifie
         raise InputError(
             f"stage {stage.name}: no part is like one in {stage.init}", do="start from one with the same backbone"
         )
-    return load_weights(model, weights, parts=tuple(shared), where=str(stage.init))
+    return load_weights(model, resample_positions(weights, model), parts=tuple(shared), where=str(stage.init))
 
 
 def _same(part: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -157,11 +171,12 @@ def _same(part: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         return (one[part]["name"], one[part]["options"]) == (other[part]["name"], other[part]["options"])
     if one.get("heads", "shared") != other.get("heads", "shared"):
         return False  # one head or two: other parts under the same words
-    if part == "head" and (head_channels(one), one.get("demographics")) != (
+    if part == "head" and (head_channels(one), one.get("demographics"), one.get("labels")) != (
         head_channels(other),
         other.get("demographics"),
+        other.get("labels"),
     ):
-        return False  # alike in words, but they are handed other tokens
+        return False  # alike in words, but they are handed other tokens, or other vectors of their labels
     return bool(one[part] == other[part])
 
 

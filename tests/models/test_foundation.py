@@ -179,7 +179,7 @@ def test_what_cannot_be_read_is_said(folders, tmp_path, monkeypatch):
         check_backbone("rad_dino", {"weight": "x"})
     page = json.loads((base / "vit" / "config.json").read_text()) | {"model_type": "swinv2"}
     (tmp_path / "config.json").write_text(json.dumps(page))
-    with pytest.raises(InputError, match="vit and dinov2"):
+    with pytest.raises(InputError, match="it and dinov2"):
         build_backbone("transformers", 28, weights=str(tmp_path))
     told = json.loads((base / "plain" / "open_clip_config.json").read_text())
     told["model_cfg"]["vision_cfg"]["layers"] = [1, 1, 1, 1]
@@ -193,7 +193,7 @@ def test_what_cannot_be_read_is_said(folders, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
     with pytest.raises(MachineError, match="name the folder instead"):
         build_backbone("rad_dino", 28)
-    with pytest.raises(InputError, match="choose a size of 504 or 518"):
+    with pytest.raises(InputError, match="hoose a size of 504 or 518"):
         build_backbone("transformers", 512, weights=str(base / "dinov2"))
     (tmp_path / "open_clip_model.safetensors").write_bytes(b"not tensors")
     with pytest.raises(InputError, match="tensors alone"):
