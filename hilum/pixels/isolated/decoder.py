@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -51,10 +51,14 @@ _LOST = {  # why the child was lost: what, do, code
 
 @dataclass(frozen=True)
 class Decoded:
-    """image: (H, W) uint8 or uint16, bright = dense; provenance: of a DICOM file (`Provenance.as_dict`), else empty."""
+    """image: (H, W) uint8 or uint16, bright = dense; provenance: of a DICOM file (`Provenance.as_dict`), else empty.
+
+    owner: digests of the patient and the study that a DICOM file names, where a salt was given.
+    """
 
     image: Grey
     provenance: dict[str, Any]
+    owner: dict[str, str] = field(default_factory=dict)
 
 
 class Decoder:
@@ -85,19 +89,26 @@ class Decoder:
         return self._child.pid if self._child else None
 
     def decode(
-        self, data: bytes, *, at_least: int | None = None, pixel_limit: int = PIXELS, spec: PixelSpec | None = None
+        self,
+        data: bytes,
+        *,
+        at_least: int | None = None,
+        pixel_limit: int = PIXELS,
+        spec: PixelSpec | None = None,
+        salt: str | None = None,
     ) -> Decoded:
         """The picture in a PNG, JPEG or DICOM file.
 
-        at_least: as in `read_image`. spec: render after it, so that the image is uint8 (size, size).
+        at_least: as in `read_image`. spec: render after it, so that the image is uint8 (size, size). salt: also tell digests,
+        made with it, of whose picture it is.
         Raises UnreadableImage with a code of CODES, after a loss too; MachineError where no process can be started.
         """
-        question = {"at_least": at_least, "pixel_limit": pixel_limit, "spec": spec and spec.as_dict()}
+        question = {"at_least": at_least, "pixel_limit": pixel_limit, "spec": spec and spec.as_dict(), "salt": salt}
         answer, body = self._ask(question, data, pixel_limit if spec is None else spec.size**2)
         if "code" in answer:
             raise UnreadableImage(answer["what"], do=answer["do"], code=answer["code"])
         image = np.frombuffer(body, dtype=answer["dtype"]).reshape(answer["shape"])
-        return Decoded(image, answer["provenance"])
+        return Decoded(image, answer["provenance"], answer.get("owner", {}))
 
     def start(self) -> None:
         """Have a process ready, so that the next file does not wait for it. Raises MachineError."""
@@ -211,4 +222,7 @@ def _body_size(answer: Answer, most: int) -> int:
         raise ValueError("no shape")
     if dtype not in ("uint8", "uint16") or shape[0] * shape[1] > most or not isinstance(answer.get("provenance"), dict):
         raise ValueError("no picture")
+    owner = answer.get("owner", {})
+    if not (isinstance(owner, dict) and all(isinstance(one, str) and len(one) == 64 for one in owner.values())):
+        raise ValueError("no owner")
     return int(shape[0] * shape[1] * np.dtype(dtype).itemsize)

@@ -1,5 +1,6 @@
 """The child's side of the isolated decoder: one file in, one picture or refusal out, until the pipe ends."""
 
+import hashlib
 import json
 import math
 import os
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 
 from hilum.errors import UnreadableImage
-from hilum.pixels.dicom.read import read_dicom
+from hilum.pixels.dicom.read import read_dicom, read_dicom_header
 from hilum.pixels.header import DICOM, PNG, check_stream, kind_of, read_header
 from hilum.pixels.isolated.child import HEAD, JSON_LIMIT, Answer
 from hilum.pixels.isolated.confine import confine
@@ -77,8 +78,11 @@ def _answer(question: Answer, data: bytes) -> tuple[Answer, Any]:
         return UNDECODABLE, b""
 
 
-def _decoded(data: bytes, at_least: int | None, pixel_limit: int, spec: dict[str, Any] | None) -> tuple[Answer, Any]:
+def _decoded(
+    data: bytes, at_least: int | None, pixel_limit: int, spec: dict[str, Any] | None, salt: str | None = None
+) -> tuple[Answer, Any]:
     provenance: dict[str, Any] = {}
+    owner: dict[str, str] = {}
     image: Grey
     kind = kind_of(data)
     if kind == PNG:
@@ -86,12 +90,22 @@ def _decoded(data: bytes, at_least: int | None, pixel_limit: int, spec: dict[str
     if kind == DICOM:
         rendered = read_dicom(data, at_least=at_least, pixel_limit=pixel_limit)
         image, provenance = rendered.image, rendered.provenance.as_dict()
+        owner = _owner(data, salt) if salt else {}
     else:
         image = decode_raster(data, at_least=at_least, pixel_limit=pixel_limit)
     if spec:
         image = render(image, PixelSpec(**spec))
-    answer = {"shape": image.shape, "dtype": str(image.dtype), "provenance": provenance}
+    answer = {"shape": image.shape, "dtype": str(image.dtype), "provenance": provenance, "owner": owner}
     return answer, np.ascontiguousarray(image).data.cast("B")
+
+
+def _owner(data: bytes, salt: str) -> dict[str, str]:
+    """Whose picture it is and of which study, as digests that say no more than whether two files name the same."""
+    header = read_dicom_header(data)
+    named = {"patient": header.patient_id, "study": header.study_uid}
+    return {
+        name: hashlib.sha256(f"{salt} {name} {value}".encode()).hexdigest() for name, value in named.items() if value
+    }
 
 
 if __name__ == "__main__":
