@@ -19,6 +19,7 @@ _WHERE = {
     "fill_views": "hilum.inference.fill_views",
     "import_studies": "hilum.sources",
     "load": "hilum.inference.predict",
+    "merge": "hilum.sources.merge",
     "predict": "hilum.inference.predict",
     "pseudo": "hilum.inference.pseudo",
     "train": "hilum.training.run",

@@ -12,13 +12,14 @@ from typing import Annotated
 import typer
 
 from hilum import __version__
-from hilum.cli import bundles, judging, studies, training
+from hilum.cli import bundles, judging, serving, studies, training
 from hilum.cli.says import say
 from hilum.errors import HilumError, from_os_error
 
 VERBS: dict[str, Callable[..., None]] = {  # in the order of `hilum --help`
     "demo": training.demo,
     "import": studies.import_,
+    "merge": studies.merge,
     "cache": studies.cache,
     "check": studies.check,
     "recipes": training.recipes,
@@ -30,6 +31,8 @@ VERBS: dict[str, Callable[..., None]] = {  # in the order of `hilum --help`
     "compare": judging.compare,
     "reproduce": training.reproduce,
     "calibrate": bundles.calibrate,
+    "export": bundles.export,
+    "serve": serving.serve,
     "pseudo": training.pseudo,
     "views": studies.views,
 }

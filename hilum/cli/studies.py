@@ -11,7 +11,12 @@ from hilum.cli.says import recipe_for, say_next, say_unreadable
 
 def import_(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(help="chexpert, folder, mimic, mimic-cxr-lt, nih, nih-cxr-lt, padchest, phantom, synthetic or vindr.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="chexpert, folder, mimic, mimic-cxr-lt, nih, nih-cxr-lt, padchest, phantom, synthetic or vindr."
+        ),
+    ],
     root: Annotated[Path | None, typer.Argument(help="Where the data lies (phantom: none).")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="A folder, or a .parquet file.")] = Path(
         "studies.parquet"
@@ -34,6 +39,26 @@ def import_(
     studies = imported.studies["study_id"].n_unique()
     print(f"{imported.studies.height:,} images of {studies:,} studies in {table}")
     say_next("hilum", "cache", table, "--size", 224, "-o", "cache")
+
+
+def merge(
+    tables: Annotated[list[str], typer.Argument(help="Study tables; NAME=TABLE says where its images are from.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The united study table.")] = Path("all.parquet"),
+    parents: Annotated[
+        bool, typer.Option("--parents", help="A finding is also present where one that implies it is.")
+    ] = False,
+) -> None:
+    """Unite study tables of different label sets; what a table does not label stays unknown in its rows."""
+    from hilum.sources.merge import merge as work
+    from hilum.tables import finding_names
+
+    merged = work(tables, output, parents=parents)
+    for note in merged.notes:
+        print(note)
+    rows = merged.studies
+    count = len(finding_names(rows))
+    print(f"{rows.height:,} images of {rows['study_id'].n_unique():,} studies, {count} findings in {output}")
+    say_next("hilum", "check", output)
 
 
 def cache(
