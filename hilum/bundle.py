@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -61,11 +62,17 @@ class Bundle:
 
 
 def write_bundle(
-    bundle: Bundle, weights: Mapping[str, np.ndarray], folder: str | Path, *, recipe: str, card: str
+    bundle: Bundle,
+    weights: Mapping[str, np.ndarray],
+    folder: str | Path,
+    *,
+    recipe: str,
+    card: str,
+    files: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Bundle:
     """Write a bundle as one folder, whole or not at all, and hand it back with its identity.
 
-    weights: float arrays by parameter name; recipe: YAML of the run; card: the model card, Markdown.
+    weights: float arrays by parameter name; recipe: YAML of the run; card: the model card, Markdown; files: more of them.
     """
     target = Path(folder)
     with atomic_folder(target) as temporary:
@@ -73,6 +80,8 @@ def write_bundle(
         write_operating_points(bundle.operating_points, temporary / "operating_points.csv")
         (temporary / "recipe.yaml").write_text(recipe, encoding="utf-8")
         (temporary / "card.md").write_text(card, encoding="utf-8")
+        for name, content in files.items():
+            (temporary / name).write_bytes(content)
         bundle.identity = _identity(_sha256(temporary / WEIGHTS), bundle)
         _write_facts(bundle, temporary)
     bundle.folder = target

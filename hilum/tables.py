@@ -198,6 +198,7 @@ class Predictions:
     note:       a sentence on the data or the model that every report repeats (for example that the images are a phantom).
     tta:        the test-time transforms that were averaged, and in which space; empty where there were none.
     ensemble:   the method, members (file, bundle) and weights per finding where several models were combined; else empty.
+    zero_shot:  findings that the model was asked about by name and not trained on.
     """
 
     table: pl.DataFrame
@@ -211,6 +212,7 @@ class Predictions:
     note: str | None = None
     tta: dict[str, Any] = field(default_factory=dict)
     ensemble: dict[str, Any] = field(default_factory=dict)
+    zero_shot: list[str] = field(default_factory=list)
 
     @property
     def findings(self) -> list[str]:
@@ -252,6 +254,7 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
         "note": predictions.note,
         "tta": predictions.tta,
         "ensemble": predictions.ensemble,
+        "zero_shot": predictions.zero_shot,
     }
     metadata = {"hilum": "predictions", "level": predictions.level, "facts": json.dumps(facts)}
     with atomic_path(path) as temporary:

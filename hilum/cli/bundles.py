@@ -1,4 +1,4 @@
-"""The verbs of a bundle: predict with it, calibrate it."""
+"""The verbs of a bundle: predict with it, calibrate it, export it."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,6 +33,12 @@ def predict(
         typer.Option(help="What is averaged; by default as the bundle's recipe."),
     ] = None,
     tta_seed: Annotated[int | None, typer.Option(min=0, help="Seed of the random ones.")] = None,
+    findings: Annotated[
+        str | None, typer.Option(help="Score these, with commas between, trained on or not; for open bundles.")
+    ] = None,
+    text_model: Annotated[
+        str | None, typer.Option(help="Folder of the bundle's text encoder, for findings it does not know.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     expect: Annotated[str | None, typer.Option(help="The identity the bundle must have.")] = None,
 ) -> None:
@@ -52,6 +58,8 @@ def predict(
         tta=tta,
         tta_space=tta_space,
         tta_seed=tta_seed,
+        findings=findings.split(",") if findings is not None else None,
+        text_model=text_model,
         device=device,
         expect=expect,
         progress=shown,
@@ -63,7 +71,9 @@ def predict(
         print(f"{model.crowded:,} {have} more than {model.bundle.views} images: {first}")
     if model.tta:
         print(f"mean {model.tta['space']} of: {', '.join(model.tta['transforms'])}")
-    print(f"{len(model.findings)} findings predicted in {output}")
+    if model.zero_shot:
+        print(f"not trained on: {', '.join(model.zero_shot)}. Their numbers rank studies; they have no threshold.")
+    print(f"{len(model.scored)} findings predicted in {output}")
     if given != studies and given.suffix == ".parquet":
         say_next("hilum", "evaluate", output, given, "-o", "report")
 
@@ -90,3 +100,33 @@ def calibrate(
         print(f"mean {name:<18} {before:.4f} before, {after:.4f} after")
     print(f"Operating points: {bundle / 'operating_points.csv'}")
     say_next("hilum", "predict", bundle, "STUDIES.parquet", "-o", "calibrated.parquet")
+
+
+def export(
+    bundle: Annotated[Path, typer.Argument(help="A bundle folder; the graphs are written into it.")],
+    to: Annotated[Literal["onnx", "openvino"], typer.Option(help="What will run them.")] = "onnx",
+    precision: Annotated[Literal["fp32", "bf16", "int8"], typer.Option(help="bf16 and int8 with openvino.")] = "fp32",
+    studies: Annotated[
+        Path | None, typer.Option(help="A study table to compare on besides the self-test; int8 needs one.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="A cache folder to use and keep.")] = None,
+    split: Annotated[str, typer.Option(help="Rows to use, where the table is split; all = every row.")] = "test",
+    limit: Annotated[int, typer.Option(min=1, help="Studies to compare on.")] = 500,
+) -> None:
+    """Write a bundle's graphs for ONNX Runtime or OpenVINO, once their answers are those of torch."""
+    from hilum.inference.export import export as work
+    from hilum.progress import shown
+
+    told = work(
+        bundle, to=to, precision=precision, studies=studies, cache=cache, split=None if split == "all" else split, limit=limit,
+        progress=shown,
+    )  # fmt: skip
+    for name, part in (("self-test", told["self_test"]), ("given studies", told.get("given"))):
+        if part:
+            changed = f"{part['decisions_changed']:,} of {part['decisions']:,} decisions change"
+            print(
+                f"{name}: {part['studies']:,} studies, largest difference {part['largest_difference']:.2g}; {changed}"
+            )
+    engine = to if precision == "fp32" else f"{to}-{precision}"
+    print(f"Graphs: {bundle / f'model.{to}'}")
+    say_next("hilum", "serve", bundle, *([] if engine == "onnx" else ["--engine", engine]))

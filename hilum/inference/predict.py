@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hilum.bundle import Bundle, read_bundle
 from hilum.data.cache import build_cache
 from hilum.data.context import wanted_by
 from hilum.inference.given import StudiesOrFiles, studies_of
+from hilum.inference.open_vocabulary import asked_about
 from hilum.inference.torch_engine import classifier_of, pick_device
 from hilum.inference.tta import chosen_by, tta_logits, used
 from hilum.models.classifier import Classifier
@@ -34,6 +36,12 @@ class Model:
         self.unreadable = pl.DataFrame()  # image_id, path, reason of the last prediction
         self.tta: dict[str, Any] = {}  # of the last prediction: transforms and space, empty without
         self.crowded = 0  # studies of the last prediction with more images than the model reads: the first were taken
+        self.scored = self.findings  # what the last prediction was about
+
+    @property
+    def zero_shot(self) -> list[str]:
+        """The findings of the last prediction that it was not trained on."""
+        return [name for name in self.scored if name not in self.findings]
 
     @torch.inference_mode()
     def logits(
@@ -61,6 +69,8 @@ class Model:
         tta: str | Sequence[str] | None = None,
         tta_space: str | None = None,
         tta_seed: int | None = None,
+        findings: Sequence[str] | None = None,
+        text_model: str | None = None,
         progress: Progress = silent,
     ) -> pl.DataFrame:
         """study_id, patient_id (and image_id at image level), then one Float32 probability per finding.
@@ -70,10 +80,15 @@ class Model:
         cache: a cache folder to use and keep; without it one is made in a temporary place and removed.
         tta: test-time transforms (`hilum.inference.tta.TTA`), averaged in the space probability or logit; by default what
             the bundle's recipe says, with "none" none. `.tta` says afterwards what was used.
+        findings: score these, in this order, instead of those it was trained on; for bundles of an open vocabulary.
+            `.zero_shot` says afterwards which it was not trained on: these have no calibration and no threshold.
+        text_model: the folder of the bundle's text encoder, where a finding is named that the bundle has no vector of.
         Images that cannot be read are left out and listed in `.unreadable`; a study of nothing else has no row.
         """
         table = studies_of(studies, one_study=one_study)
-        chosen_by(self.bundle.predict, tta, tta_space, tta_seed)  # a wrong name is told before anything is decoded
+        # a wrong name is told before anything is decoded
+        chosen_by(self.bundle.predict, tta, tta_space, tta_seed)
+        classifier = self.asked(findings, text_model)
         spec = self.bundle.pixels
         with tempfile.TemporaryDirectory(prefix="hilum-") as temporary:
             images = build_cache(table, cache or temporary, **spec.as_dict(), progress=progress)
@@ -81,7 +96,7 @@ class Model:
             self.unreadable = wanted
             return self.predict_cached(
                 table, images, level=level, batch_size=batch_size,
-                tta=tta, tta_space=tta_space, tta_seed=tta_seed, progress=progress,
+                tta=tta, tta_space=tta_space, tta_seed=tta_seed, classifier=classifier, progress=progress,
             )  # fmt: skip
 
     def predict_cached(
@@ -94,18 +109,25 @@ class Model:
         tta: str | Sequence[str] | None = None,
         tta_space: str | None = None,
         tta_seed: int | None = None,
+        classifier: Classifier | None = None,
         progress: Progress = silent,
     ) -> pl.DataFrame:
-        """The same from images that are decoded already."""
+        """The same from images that are decoded already. classifier: what `asked` hands back, by default the bundle's own."""
+        asked = classifier or self.classifier
         samples = Studies(table, images, [], views=self.bundle.views, level=level, context=self.context)
         self.crowded = samples.crowded
         spec = chosen_by(self.bundle.predict, tta, tta_space, tta_seed)
         self.tta = used(spec)
-        logits = tta_logits(
-            self.classifier, samples, spec, batch_size=batch_size, device=self.device, progress=progress
-        )
-        mapped = calibrated_logits(logits, self.findings, self.bundle.operating_points)
-        return probabilities(mapped, samples, table, self.findings)
+        self.scored = list(asked.findings)
+        logits = tta_logits(asked, samples, spec, batch_size=batch_size, device=self.device, progress=progress)
+        mapped = calibrated_logits(logits, asked.findings, self.bundle.operating_points)
+        return probabilities(mapped, samples, table, asked.findings)
+
+    def asked(self, findings: Sequence[str] | None, text_model: str | None = None) -> Classifier:
+        """The classifier asked about these findings (see `predict`); None: about those it was trained on."""
+        if findings is None:
+            return self.classifier
+        return asked_about(self.bundle, self.classifier, findings, text_model)
 
 
 def load(bundle: str | Path, *, device: str = "auto", expect: str | None = None, allow_partial: bool = False) -> Model:
@@ -126,6 +148,8 @@ def predict(
     tta: str | Sequence[str] | None = None,
     tta_space: str | None = None,
     tta_seed: int | None = None,
+    findings: Sequence[str] | None = None,
+    text_model: str | None = None,
     device: str = "auto",
     expect: str | None = None,
     progress: Progress = silent,
@@ -134,14 +158,17 @@ def predict(
     model = load(bundle, device=device, expect=expect)
     table = model.predict(
         studies, one_study=one_study, cache=cache, level=level, batch_size=batch_size,
-        tta=tta, tta_space=tta_space, tta_seed=tta_seed, progress=progress,
+        tta=tta, tta_space=tta_space, tta_seed=tta_seed, findings=findings, text_model=text_model, progress=progress,
     )  # fmt: skip
     note = (
         studies_metadata(studies).get("note")
         if isinstance(studies, str | Path) and Path(studies).suffix == ".parquet"
         else None
     )
-    write_predictions(as_predictions(table, model.bundle, level, note or model.bundle.note, tta=model.tta), output)
+    untrained = f"Scored by name, without training: {', '.join(model.zero_shot)}." if model.zero_shot else None
+    told = " ".join(filter(None, [note or model.bundle.note, untrained])) or None
+    made = as_predictions(table, model.bundle, level, told, tta=model.tta)
+    write_predictions(replace(made, zero_shot=model.zero_shot), output)
     return model
 
 

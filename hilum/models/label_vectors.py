@@ -122,6 +122,11 @@ class LabelVectors:
     closeness: tuple[float, float]
     source: LabelText | None = None
 
+    def __str__(self) -> str:
+        raw, placed = self.closeness
+        prompts = f"{len(self.text['prompts'])} prompt{'s' if len(self.text['prompts']) > 1 else ''}"
+        return f"by {self.text['name']}, {prompts}; mean cosine of two of them {raw:.2f}, as read {placed:.2f}"
+
     def with_known(self, findings: Sequence[str]) -> "LabelVectors":
         """The same of these training findings, with the vectors of every other finding that has a description."""
         return self if self.source is None else label_vectors(self.source, findings, DESCRIPTIONS)

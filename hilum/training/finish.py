@@ -81,7 +81,10 @@ def save_bundle(
     weights = {key: value.detach().cpu().numpy() for key, value in model.state_dict().items()}
     pseudo = {name: facts["pseudo"] for name, facts in folder.stage_facts().items() if facts.get("pseudo")}
     card = model_card(bundle, chosen, stage.train.seed, pseudo)
-    write_bundle(bundle, weights, folder.bundle, recipe=without_folders(recipe).to_yaml(), card=card)
+    opened = model.labels if model.vocabulary == "open" else None
+    files = {LABELS: opened.with_known(material.findings).to_bytes()} if opened else {}
+    page = without_folders(recipe).to_yaml()
+    write_bundle(bundle, weights, folder.bundle, recipe=page, card=card, files=files)
     return put_distribution(bundle, measure_distribution(model, train, valid.samples))
 
 
