@@ -41,6 +41,7 @@ HEAD_OPTIONS = {
     "label_lstm": {"dim": 8},
     "ml_decoder": {"dim": 16, "heads": 2, "hidden": 16},
     "label_query": {"dim": 16, "heads": 2, "hidden": 16},
+    "metric": {"dim": 16},
 }
 FUSIONS = {  # a late fusion, and an early one whose tokens carry a mask
     "weighted": {"name": "weighted", "weights": "learned"},

@@ -145,6 +145,21 @@ def test_distribution_balanced_by_hand(gamma):
     by_hand(build_loss("distribution_balanced", COUNTS, ROWS, gamma=gamma), logits, labels, formula)
 
 
+def test_dual_weighted_metric_by_hand():
+    """Weighted cross-entropy, and at each positive how near the labels that the study has not are; each image alike."""
+    logits, labels = entries(5)
+    labels[0], labels[1, 2], labels[2] = 0.0, math.nan, math.nan
+    loss = build_loss("dual_weighted_metric", COUNTS, ROWS, metric_weight=0.5, margin=0.3, disease_power=1.0)
+    raw = [(1 - 0.9999) / (1 - 0.9999**n) for n in COUNTS]
+    expected = build_loss("weighted_bce", COUNTS, ROWS).elementwise(logits, labels)
+    for x, y, row in zip(logits.tolist(), labels.tolist(), expected):
+        known = [label for label in y if not math.isnan(label)]
+        for c in [c for c, label in enumerate(y) if label == 1]:
+            near = sum(math.exp(other - x[c] + 0.3) for other, label in zip(x, y) if label == 0)
+            row[c] += 0.5 * raw[c] / sum(raw) * len(raw) * len(known) / sum(known) * math.log(1 + near)
+    torch.testing.assert_close(loss.elementwise(logits, labels), expected)
+
+
 @pytest.mark.parametrize("gamma", [0.0, 2.0])
 def test_class_balanced_by_hand(gamma):
     raw = [(1 - 0.9999) / (1 - 0.9999**n) for n in COUNTS]

@@ -12,6 +12,7 @@ from hilum.models.heads.label_lstm import label_lstm
 from hilum.models.heads.label_query import label_query
 from hilum.models.heads.linear import linear
 from hilum.models.heads.location_attention import location_attention
+from hilum.models.heads.metric import metric
 from hilum.models.heads.ml_decoder import ml_decoder
 from hilum.models.heads.mlp import mlp
 
@@ -23,4 +24,5 @@ HEADS: dict[str, Callable[..., nn.Module]] = {
     "label_lstm": label_lstm,
     "ml_decoder": ml_decoder,
     "label_query": label_query,
+    "metric": metric,
 }

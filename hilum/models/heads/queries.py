@@ -8,29 +8,34 @@ from torch import Tensor, nn
 from hilum.errors import InputError
 
 Kind = Literal["learned", "fixed", "one_hot", "text"]
-Projection = Literal["tuned", "frozen"]
+Projection = Literal["tuned", "frozen", "none"]
 
 
 class LabelQueries(nn.Module):
     """() -> queries (F, dim): a projection of the vectors (F, D) of the findings' labels, which `know` hands in.
 
     The vectors are a buffer, so they travel with the weights. projection: tuned, or frozen: then the vectors themselves
-    where D is dim, else a random map that is never trained.
+    where D is dim, else a random map that is never trained. none: the vectors themselves, which have to fit.
     """
 
     vectors: Tensor | None
 
     def __init__(self, dim: int, projection: Projection):
         super().__init__()
-        self.dim, self.frozen = dim, projection == "frozen"
+        self.dim, self.projection = dim, projection
         self.project: nn.Module | None = None
         self.register_buffer("vectors", None)
 
     def know(self, vectors: Tensor) -> None:
         """Take the vectors (F, D) of the findings, in their order; later others, of the same width."""
         width = vectors.shape[1]
+        if self.projection == "none" and width != self.dim:
+            raise InputError(
+                f"the vectors of the labels are {width} wide, the features {self.dim}",
+                do="take the image tower and the text encoder of one image-text model",
+            )
         if self.vectors is None:
-            self.project = _Frozen(width, self.dim) if self.frozen else nn.Linear(width, self.dim)
+            self.project = nn.Linear(width, self.dim) if self.projection == "tuned" else _Frozen(width, self.dim)
         elif width != self.vectors.shape[1]:
             raise InputError(
                 f"the vectors are {width} wide, the head reads {self.vectors.shape[1]}", do="embed them alike"

@@ -15,6 +15,7 @@ from hilum.training.losses.brier import Brier
 from hilum.training.losses.class_aware import ClassAware
 from hilum.training.losses.consistency import consistent
 from hilum.training.losses.distribution_balanced import DistributionBalanced
+from hilum.training.losses.dual_weighted_metric import DualWeightedMetric
 from hilum.training.losses.focal import Focal
 from hilum.training.losses.ldam import LDAM
 from hilum.training.losses.loss import Loss, known_weight
@@ -39,6 +40,7 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "balanced_margin": partial(
         LDAM, max_margin=0.2, scale=1.0, class_weights="class_balanced", power=0.5, weigh="both"
     ),
+    "dual_weighted_metric": partial(DualWeightedMetric, class_weights="prevalence"),  # of the head metric; ours
     "logit_adjusted": LogitAdjusted,
     "brier": Brier,
     "mae": MAE,
