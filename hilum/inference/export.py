@@ -223,8 +223,11 @@ def _openvino(bundle: Bundle, reference: TorchEngine, folder: Path, precision: s
     place = folder / openvino_engine.FOLDER
     place.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="hilum-") as temporary:
-        graphs = Path(temporary)
-        write_graphs(reference.classifier, bundle.pixels.size, graphs)
+        scratch = Path(temporary)
+        graphs = folder / onnx_engine.FOLDER
+        if not graphs.is_dir():
+            graphs = scratch
+            write_graphs(reference.classifier, bundle.pixels.size, graphs)
         openvino_engine.convert(graphs / onnx_engine.READ, place / openvino_engine.READ)
         if precision != "int8":
             openvino_engine.convert(graphs / onnx_engine.ENCODE, place / openvino_engine.ENCODE)
@@ -235,8 +238,8 @@ def _openvino(bundle: Bundle, reference: TorchEngine, folder: Path, precision: s
         assert given is not None, "int8 takes its ranges from images"
         from hilum.inference.quantise import quantised
 
-        quantised(graphs / onnx_engine.ENCODE, graphs / "int8.onnx", _first_images(given, _CALIBRATION))
-        openvino_engine.convert(graphs / "int8.onnx", place / openvino_engine.ENCODE_INT8)
+        quantised(graphs / onnx_engine.ENCODE, scratch / "int8.onnx", _first_images(given, _CALIBRATION))
+        openvino_engine.convert(scratch / "int8.onnx", place / openvino_engine.ENCODE_INT8)
         return openvino_engine.OpenVinoEngine(place / openvino_engine.ENCODE_INT8, place / openvino_engine.READ)
 
 
