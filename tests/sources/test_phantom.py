@@ -22,13 +22,14 @@ from hilum.sources.phantom.labels import (
     mined_labels,
     truth_of,
 )
-from hilum.sources.phantom.patients import IMAGES_PER_STUDY, Study, first_studies, studies_of
+from hilum.sources.phantom.patients import Study, first_studies, studies_of
 from hilum.sources.phantom.prevalence import (
     BOTH_VIEWS,
     DECOY_SHARE,
     DECOYS,
     DEVICES,
     FINDINGS,
+    IMAGES_PER_STUDY,
     NO_FINDING,
     ONE_VIEW,
     ONE_VIEW_SHARE,

@@ -161,3 +161,17 @@ def test_the_oracle_tells_what_is_drawn_from_what_is_not() -> None:
     assert np.median(scores[:, disease][there]) > 4
     assert scores[:, disease][~there & ~mimic].max() < 5  # noise of unit deviation
     assert scores[truth[:, world.findings.index(NO_FINDING)], world.findings.index(NO_FINDING)].min() > -5
+
+
+def test_a_ward_lies_in_bed_and_a_practice_stands_up() -> None:
+    small = WORLDS["cxr-lt-2023"]
+    ward = small.changed("ward", images=(0.8, 0.2), bedside=1.0)
+    practice = small.changed("practice", images=(0.1, 0.9), bedside=-4.0)
+    views = [
+        [image.drawn for study in first_studies(3, 400, world) for image in study.images]
+        for world in (ward, small, practice)
+    ]
+    portable = [each.count("AP") / (each.count("AP") + each.count("PA")) for each in views]
+    assert portable[0] > portable[1] + 0.2 > portable[2] + 0.4
+    assert len(views[0]) < len(views[1]) < len(views[2])
+    assert truth_of(list(first_studies(3, 400, ward))).tolist() == truth_of(list(first_studies(3, 400, small))).tolist()

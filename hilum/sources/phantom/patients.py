@@ -21,8 +21,6 @@ from hilum.sources.phantom.prevalence import (
 from hilum.sources.phantom.streams import stream
 from hilum.sources.phantom.worlds import WORLDS, World
 
-# Of all studies, the share with 1, 2, 3 and 4 images.
-IMAGES_PER_STUDY = (0.45, 0.46, 0.08, 0.01)
 PLACES = 10  # random numbers that place a lesion
 
 
@@ -168,7 +166,7 @@ def _study(
     decoy = DECOYS[int(rng.integers(len(DECOYS)))] if rng.random() < DECOY_SHARE else ""
     if decoy:
         lesions.append(_lesion((seed, patient, number), decoy, "", number, world))
-    images = _images(rng, sum(_SICK.get(world.findings[k], 0.0) for k in np.flatnonzero(truth)))
+    images = _images(rng, world, sum(_SICK.get(world.findings[k], 0.0) for k in np.flatnonzero(truth)))
     return Study(seed, patient, number, age, sex, day, images, tuple(lesions), truth, clarity, mimic, decoy)
 
 
@@ -195,10 +193,10 @@ _SICK = {
 }  # fmt: skip
 
 
-def _images(rng: np.random.Generator, sickness: float) -> tuple[Image, ...]:
+def _images(rng: np.random.Generator, world: World, sickness: float) -> tuple[Image, ...]:
     """The views of a study. The sicker are imaged in bed (AP), the more so when there is one image only."""
-    number = 1 + int(rng.choice(len(IMAGES_PER_STUDY), p=IMAGES_PER_STUDY))
-    portable = rng.random() < 1 / (1 + np.exp(-(-1.6 + sickness + (0.9 if number == 1 else -0.5))))
+    number = 1 + int(rng.choice(len(world.images), p=world.images))
+    portable = rng.random() < 1 / (1 + np.exp(-(world.bedside + sickness + (0.9 if number == 1 else -0.5))))
     frontal = "AP" if portable else "PA"
     two_frontals = rng.random() < (0.35 if portable else 0.10)
     second = frontal if two_frontals else "LATERAL"

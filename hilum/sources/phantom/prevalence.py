@@ -114,3 +114,7 @@ ONE_VIEW = {
 # Things that look like a nodule or a pneumothorax on the frontal image and that the lateral refutes.
 DECOYS = ("nipple", "skin fold", "vessel end-on")
 DECOY_SHARE = 0.05
+
+# Of all studies, the share with 1, 2, 3 and 4 images; and the log odds of a healthy patient's being imaged in bed (AP).
+IMAGES_PER_STUDY = (0.45, 0.46, 0.08, 0.01)
+BEDSIDE = -1.6

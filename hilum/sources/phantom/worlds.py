@@ -23,10 +23,12 @@ from hilum.findings import tiers_by_rule
 from hilum.sources.phantom.difficulty import CONTRAST
 from hilum.sources.phantom.prevalence import (
     ALSO,
+    BEDSIDE,
     BOTH_VIEWS,
     COUPLING,
     DEVICES,
     FINDINGS,
+    IMAGES_PER_STUDY,
     KIND_OF,
     LOADINGS,
     MIMICS,
@@ -51,11 +53,15 @@ class World:
     name:       stands in the names of image folders.
     prevalence: share of studies per finding, in the order of the label columns; that of No Finding follows from the others.
     contrast:   multiplies the contrast of a finding (difficulty.py).
+    images:     shares of studies with 1, 2, 3 and 4 images.
+    bedside:    log odds of a healthy patient's being imaged in bed (AP): a ward has more of it than a practice.
     """
 
     name: str
     prevalence: Mapping[str, float]
     contrast: Mapping[str, float]
+    images: tuple[float, ...] = IMAGES_PER_STUDY
+    bedside: float = BEDSIDE
 
     @cached_property
     def findings(self) -> tuple[str, ...]:
@@ -135,9 +141,11 @@ class World:
         return truth, self.mimics(uniform, truth)
 
     def changed(self, name: str, **facts: Any) -> "World":
-        """The same world under another name, with another prevalence or contrast of some findings."""
-        merged = {key: {**getattr(self, key), **value} for key, value in facts.items()}
-        return replace(self, name=name, **merged)
+        """The same world under another name, with another prevalence or contrast of some findings, images or bedside."""
+        given: dict[str, Any] = {
+            key: {**getattr(self, key), **value} if isinstance(value, Mapping) else value for key, value in facts.items()
+        }
+        return replace(self, name=name, **given)
 
 
 _2023 = {name: PUBLISHED_COUNTS[name] / PUBLISHED_IMAGES for name in FINDINGS}
