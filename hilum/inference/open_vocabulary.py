@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -57,9 +58,10 @@ def chosen(findings: Sequence[str], known: Sequence[str]) -> list[str]:
 def _embedded(vectors: LabelVectors, witness: str, findings: Sequence[str], model: str | None) -> np.ndarray:
     """Vectors (n, D) of findings that the bundle has none of; `witness` is one that it has, which tells the encoder's kind."""
     told = vectors.text
-    source = LabelText(told["name"], model or told["model"], prompts=tuple(told["prompts"]))
+    against = tuple(told.get("against", ()))
+    source = LabelText(told["name"], model or told["model"], prompts=tuple(told["prompts"]), against=against)
     if told["pooling"] is not None:
-        source = LabelText(source.name, source.model, told["pooling"], source.prompts)
+        source = replace(source, pooling=told["pooling"])
     try:
         raw = source.encoder()([witness, *findings])
     except HilumError as error:

@@ -27,6 +27,7 @@ class LabelText:
 
     model:    a local folder or hub name instead of the entry's own, such as a finetuned copy. pooling: of its tokens.
     prompts:  texts with {name} and {description}; the vectors of several are averaged, each at length 1.
+    against:  prompts of the contrary, whose mean is taken away: an image is then held against the difference of the two.
     centre:   take the mean of the training findings away from every vector: raw names lie close together.
     whiten:   besides, make the training findings spread alike in every direction, as far as so few can say.
     """
@@ -35,6 +36,7 @@ class LabelText:
     model: str | None = None
     pooling: Pooling | None = None
     prompts: tuple[str, ...] = ("{name}",)
+    against: tuple[str, ...] = ()
     centre: bool = True
     whiten: bool = False
 
@@ -48,6 +50,7 @@ class LabelText:
             "model": Path(str(told)).name if local else told,
             "pooling": self.pooling or known.pooling,
             "prompts": list(self.prompts),
+            **({"against": list(self.against)} if self.against else {}),
             "centre": self.centre,
             "whiten": self.whiten,
         }
@@ -57,9 +60,12 @@ class LabelText:
         encode = encoder(self.name, self.model, self.pooling)
 
         def embed(findings: Sequence[str]) -> np.ndarray:
-            asked = [_unit(encode([text_of(prompt, name) for name in findings])) for prompt in self.prompts]
-            mean: np.ndarray = np.mean(asked, axis=0)
-            return mean
+            for_it, against = (
+                [_unit(encode([text_of(prompt, one) for one in findings]).astype(np.float64)) for prompt in prompts]
+                for prompts in (self.prompts, self.against)
+            )
+            mean: np.ndarray = np.mean(for_it, axis=0)
+            return (mean - np.mean(against, axis=0) if against else mean).astype(np.float32)
 
         return embed
 
@@ -69,17 +75,19 @@ def label_text(
     model: str | None = None,
     pooling: Pooling | None = None,
     prompts: list[str] | None = None,
+    against: list[str] | None = None,
     centre: bool = True,
     whiten: bool = False,
 ) -> dict[str, Any]:
     """The options of `model.labels`; see LabelText."""
-    given = [prompts] if isinstance(prompts, str) else prompts
-    if given is not None and not (given and all(isinstance(prompt, str) for prompt in given)):
-        raise InputError(
-            f"labels: prompts are {prompts!r}", do='give texts, such as ["{name}", "{name}: {description}"]'
-        )
-    told = {"model": model, "pooling": pooling, "centre": centre, "whiten": whiten}
-    return told | ({} if given is None else {"prompts": tuple(given)})
+    told: dict[str, Any] = {"model": model, "pooling": pooling, "centre": centre, "whiten": whiten}
+    for word, texts in (("prompts", prompts), ("against", against)):
+        given = [texts] if isinstance(texts, str) else texts
+        if given is not None and not (given and all(isinstance(prompt, str) for prompt in given)):
+            advice = 'give texts, such as ["{name}", "{name}: {description}"]'
+            raise InputError(f"labels: {word} are {texts!r}", do=advice)
+        told |= {} if given is None else {word: tuple(given)}
+    return told
 
 
 def check_labels(choice: Choice) -> LabelText:
@@ -87,7 +95,7 @@ def check_labels(choice: Choice) -> LabelText:
     check_text(choice.name, choice.options.get("model"), choice.options.get("pooling"))
     check_options("text encoder", choice.name, label_text, choice.options)
     text = LabelText(choice.name, **label_text(**choice.options))
-    for prompt in text.prompts:
+    for prompt in (*text.prompts, *text.against):
         text_of(prompt, "Edema")
     return text
 

@@ -1,0 +1,128 @@
+"""The recipes on foundation models: prompts on an image-text model, LoRA on one, labels and images in one metric space."""
+
+import pytest
+import torch
+
+from hilum.data.cache import build_cache
+from hilum.errors import InputError
+from hilum.inference.predict import load
+from hilum.models.label_vectors import text_of
+from hilum.models.text import encoder
+from hilum.recipe import load_recipe
+from hilum.tables import read_studies
+from hilum.training.run import train
+from tests.small import FINDINGS, write_small_studies
+
+pytest.importorskip("open_clip")
+folders = pytest.importorskip("tests.models.text_folders")
+QUICK = [
+    "findings=null",
+    "cache.size=32",
+    "train.epochs=1",
+    "train.batch_size=16",
+    "split.valid=0.25",
+    "split.test=0.25",
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_small_studies(folder, patients=16)
+    folders.write_open_clip(folder / "clip")
+    folders.write_bert(folder / "bert")
+    return folder, [f"studies={folder / 'studies.parquet'}", f"cache.folder={folder / 'cache'}", *QUICK]
+
+
+def of_clip(folder):
+    return [f"model.backbone.weights={folder / 'clip'}", f"model.labels.model={folder / 'clip'}"]
+
+
+@pytest.fixture(scope="module")
+def prompts(data, tmp_path_factory):
+    folder, options = data
+    return train("vlm_prompts_2026", [*options, *of_clip(folder)], run=tmp_path_factory.mktemp("prompts") / "run")
+
+
+@torch.no_grad()
+def test_prompts_say_what_the_image_text_model_says(data, prompts):
+    """By hand: the mean image of a study against the mean of what speaks for a finding less the mean of what speaks against."""
+    import open_clip
+    from safetensors.torch import load_file
+
+    folder, _ = data
+    labels = load_recipe("vlm_prompts_2026").stages[0].model.labels.options
+    assert (len(labels["prompts"]), len(labels["against"])) == (7, 6)
+    encode = encoder("biomedclip", str(folder / "clip"))
+
+    def texts(asked):
+        each = [torch.from_numpy(encode([text_of(prompt, name) for name in FINDINGS])).double() for prompt in asked]
+        return torch.stack([torch.nn.functional.normalize(one, dim=1) for one in each]).mean(dim=0)
+
+    goal = torch.nn.functional.normalize(texts(labels["prompts"]) - texts(labels["against"]), dim=1).float()
+    tower = open_clip.CustomTextCLIP(
+        8,
+        {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+        {"context_length": 16, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1},
+    ).visual.eval()
+    held = load_file(folder / "clip" / "open_clip_model.safetensors")
+    tower.load_state_dict(
+        {key.removeprefix("visual."): value for key, value in held.items() if key.startswith("visual.")}
+    )
+    model = load(prompts / "bundle", device="cpu")
+    table = read_studies(prompts / "studies.parquet")
+    study = table["study_id"][0]
+    views = table.filter(table["study_id"] == study)["image_id"].to_list()[:4]
+    cache = build_cache(table, folder / "cache", size=32)
+    pixels = torch.from_numpy(cache.images(cache.rows(views))).float() / 255
+    present, view = torch.ones(1, len(views), dtype=torch.bool), torch.ones(1, len(views), dtype=torch.int8)
+    said = model.logits(pixels[None, :, None], present, view)
+    grey = (pixels[:, None] - model.classifier.backbone.mean) / model.classifier.backbone.std
+    image = torch.nn.functional.normalize(tower(grey.expand(-1, 3, -1, -1)).mean(dim=0), dim=0)
+    torch.testing.assert_close(said[0], 10 * goal @ image, atol=1e-4, rtol=1e-4)
+
+
+def test_prompts_train_nothing_and_answer_to_any_name(data, prompts):
+    import open_clip  # noqa: F401
+    from safetensors.torch import load_file
+
+    folder, _ = data
+    kept = load(prompts / "bundle", device="cpu")
+    held = load_file(folder / "clip" / "open_clip_model.safetensors")
+    block = "transformer.resblocks.0.mlp.c_fc.weight"
+    assert torch.equal(
+        kept.classifier.state_dict()["backbone.network.blocks.0.mlp.fc1.weight"], held[f"visual.{block}"]
+    )
+    assert (prompts / "predictions_test.parquet").exists()
+    assert (prompts / "report" / "report.html").exists()
+    assert (kept.bundle.vocabulary, kept.bundle.licence) == ("open", "mit")
+    assert "mimic" in kept.bundle.architecture["backbone"]["facts"]["data"], "what is known of the published one"
+    some = kept.predict(prompts / "studies.parquet", findings=["Scoliosis", FINDINGS[0]])
+    assert some["Scoliosis"].is_between(0, 1).all()
+    assert some[FINDINGS[0]].equals(kept.predict(prompts / "studies.parquet")[FINDINGS[0]])
+
+
+def test_lora_on_an_image_text_model_stays_open(data, tmp_path):
+    folder, options = data
+    said: list[str] = []
+    run = train("lora_vlm_2024", [*options, *of_clip(folder)], run=tmp_path / "run", say=said.append)
+    assert any(line.startswith("lora ") for line in said)
+    model = load(run / "bundle", device="cpu")
+    assert model.bundle.vocabulary == "open"
+    assert not [key for key in model.classifier.state_dict() if "lora" in key]
+    assert model.predict(run / "studies.parquet", findings=["Bulla"])["Bulla"].is_between(0, 1).all()
+
+
+def test_the_metric_recipe_trains_on_label_vectors(data, tmp_path):
+    folder, options = data
+    tiny = ["model.backbone=test_resnet", f"model.labels={{name: biobert, model: {folder / 'bert'}}}"]
+    run = train("dual_weighted_metric", [*options, *tiny], run=tmp_path / "run")
+    architecture = load(run / "bundle", device="cpu").bundle.architecture
+    assert (architecture["head"]["name"], architecture["labels"]["name"]) == ("metric", "biobert")
+    assert str(folder) not in str(architecture)
+
+
+def test_towers_of_different_models_are_refused(data, tmp_path):
+    folder, options = data
+    with pytest.raises(InputError, match="one image-text model"):
+        train("vlm_prompts_2026", [*options, *of_clip(folder), "model.labels={name: minilm}"], run=tmp_path / "run")
