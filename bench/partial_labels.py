@@ -32,7 +32,7 @@ from hilum.sources.phantom.worlds import WORLDS, World
 from hilum.tables import finding_names, read_predictions, read_studies, write_predictions, write_studies
 from hilum.training.run import train
 
-RECIPE, TIERS_BY, SIZE, EPOCHS = "phantom_small", "chexfusion-2023", 64, 8
+RECIPE, TIERS_BY, SIZE, EPOCHS = "phantom_small", "chexfusion-2023", 64, 7
 EVERY = FINDING_SETS["cxr-lt-2023"]
 LABELLED = {"practice": FINDING_SETS["nih"], "ward": FINDING_SETS["chexpert"], "university": EVERY}
 SHARED = [name for name in EVERY if all(name in names for names in LABELLED.values())]
@@ -54,7 +54,7 @@ def worlds() -> dict[str, World]:
 
 def draw(folder: Path, quick: bool) -> None:
     """Each hospital's labels (train and valid, what it labels) and truth (test, everything), and their unions."""
-    train_, valid, test = (60, 30, 60) if quick else (1200, 300, 1000)
+    train_, valid, test = (60, 30, 60) if quick else (1000, 250, 1000)
     for number, (name, world) in enumerate(worlds().items()):
         if (folder / name / "truth.parquet").exists():
             continue

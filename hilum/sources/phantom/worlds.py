@@ -143,7 +143,8 @@ class World:
     def changed(self, name: str, **facts: Any) -> "World":
         """The same world under another name, with another prevalence or contrast of some findings, images or bedside."""
         given: dict[str, Any] = {
-            key: {**getattr(self, key), **value} if isinstance(value, Mapping) else value for key, value in facts.items()
+            key: {**getattr(self, key), **value} if isinstance(value, Mapping) else value
+            for key, value in facts.items()
         }
         return replace(self, name=name, **given)
 
