@@ -7,12 +7,13 @@ import numpy as np
 import polars as pl
 
 from hilum.batches.dataset import Studies
-from hilum.bundle import replace_operating_points
+from hilum.bundle import amend_bundle, replace_operating_points
 from hilum.data.cache import build_cache
 from hilum.errors import InputError
 from hilum.evaluation.calibration import ece
 from hilum.evaluation.metrics import best_f1_threshold, confusion
 from hilum.evaluation.platt import choose_strength, cross_fit, fit_maps, log_loss, sigmoid
+from hilum.evaluation.reliability import measure_reliability, write_reliability
 from hilum.inference.predict import load
 from hilum.inference.tta import chosen_by, tta_logits
 from hilum.operating_points import OperatingPoint
@@ -20,6 +21,7 @@ from hilum.progress import Progress, silent
 from hilum.tables import read_studies
 
 FOLDS = 5
+MEASURED_ON = "The studies that the bundle was calibrated on: maps cross-fitted over patients, thresholds not, so sensitivity and specificity are a little too good."
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,9 @@ def calibrate(
         )
     ]
     replace_operating_points(model.bundle, points)
+    thresholds = {point.finding: point.threshold for point in points}
+    told = measure_reliability(model.findings, labels, mapped, thresholds, samples.patients, MEASURED_ON)
+    amend_bundle(model.bundle, lambda folder: write_reliability(told, folder))
     return Calibrated(
         studies=len(samples),
         strength=strength,

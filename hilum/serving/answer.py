@@ -20,9 +20,10 @@ import numpy as np
 from hilum import __version__
 from hilum.bundle import Bundle, read_bundle, unlisted_files
 from hilum.errors import InputError
+from hilum.evaluation.reliability import read_reliability
 from hilum.findings import tiers_by_rule
 from hilum.inference.distribution import Judged, read_distribution
-from hilum.inference.engines import Array, Reading, open_engine
+from hilum.inference.engines import Array, Reading, as_floats, open_engine
 from hilum.inference.explain import METHODS, explain
 from hilum.inference.self_test import read_self_test, sigmoid
 from hilum.inference.zones import as_png, onto_image, peak_of, words_of
@@ -64,7 +65,7 @@ class Prepared:
     @property
     def images(self) -> Array:
         """float32 (V, 1, S, S) in [0, 1]."""
-        return np.stack([one.square for one in self.read])[:, None].astype(np.float32) / 255
+        return as_floats(np.stack([one.square for one in self.read])[:, None])
 
     @property
     def view(self) -> np.ndarray[Any, np.dtype[np.int8]]:
@@ -101,6 +102,7 @@ class Answerer:
         self.engine, self.gate, self._turn = open_engine(self.bundle, engine), gate, threading.Lock()
         self.distribution = read_distribution(folder)
         self._points = {point.finding: point for point in self.bundle.operating_points}
+        self._reliability = read_reliability(folder)
         self._tiers = tiers_by_rule(self.bundle.positives, self.bundle.known)
         points = (folder / "operating_points.csv").read_bytes()
         self.calibration = hashlib.sha256(points).hexdigest() if is_calibrated(self.bundle.operating_points) else None
@@ -235,9 +237,14 @@ class Answerer:
     def _finding(self, name: str) -> dict[str, Any]:
         point, bundle = self._points.get(name), self.bundle
         return {
-            "name": name, "threshold": point.threshold if point else None, "tier": self._tiers.get(name), "reliability": None,
+            "name": name, "threshold": point.threshold if point else None, "tier": self._tiers.get(name), "reliability": self._relied_on(name),
             "training_positives": bundle.positives.get(name), "training_known": bundle.known.get(name),
         }  # fmt: skip
+
+    def _relied_on(self, name: str) -> dict[str, Any] | None:
+        """How the bundle did on this finding in held-out studies, and which these were; None where it does not say."""
+        told: dict[str, Any] | None = self._reliability.get("findings", {}).get(name)
+        return told and told | {"measured_on": self._reliability["measured_on"]}
 
     def _called(self, name: str, probability: float) -> dict[str, Any]:
         point = self._points.get(name)

@@ -10,6 +10,8 @@ from hilum.batches.dataset import Studies
 from hilum.bundle import Bundle, write_bundle
 from hilum.evaluation.evaluate import evaluate
 from hilum.evaluation.metrics import best_f1_threshold
+from hilum.evaluation.reliability import FILE as RELIABILITY
+from hilum.evaluation.reliability import as_bytes, measure_reliability
 from hilum.inference.gate import measure_distribution, put_distribution
 from hilum.inference.predict import as_predictions, probabilities
 from hilum.inference.tta import tta_logits, used
@@ -83,6 +85,9 @@ def save_bundle(
     card = model_card(bundle, chosen, stage.train.seed, pseudo)
     opened = model.labels if model.vocabulary == "open" else None
     files = {LABELS: opened.with_known(material.findings).to_bytes()} if opened else {}
+    chosen_at = {point.finding: point.threshold for point in bundle.operating_points}
+    held_out = valid.samples.labels, scores, chosen_at, valid.samples.patients
+    files[RELIABILITY] = as_bytes(measure_reliability(material.findings, *held_out, CHOSEN_ON))
     page = without_folders(recipe).to_yaml()
     write_bundle(bundle, weights, folder.bundle, recipe=page, card=card, files=files)
     return put_distribution(bundle, measure_distribution(model, train, valid.samples))

@@ -6,6 +6,7 @@ import pytest
 
 from hilum.bundle import read_bundle
 from hilum.errors import InputError
+from hilum.evaluation.reliability import read_reliability
 from hilum.inference.calibrate import calibrate, patient_folds
 from hilum.inference.predict import load, predict
 from hilum.tables import read_predictions, read_studies, write_studies
@@ -31,6 +32,9 @@ def test_maps_land_in_the_bundle_and_are_applied(run, tmp_path):
     assert after.identity == before.identity
     assert [point.finding for point in after.operating_points] == list(FINDINGS)
     assert after.operating_points == done.points
+    told = read_reliability(run / "bundle")
+    assert list(told["findings"]) == list(FINDINGS)
+    assert "calibrated" in told["measured_on"]
     predict(run / "bundle", run / "studies.parquet", tmp_path / "p.parquet", cache=cache)
     mapped = read_predictions(tmp_path / "p.parquet")
     assert mapped.calibrated

@@ -61,11 +61,11 @@ function one(finding, answer, show) {
 
 function facts(finding, answer) {
   const rows = [];
-  const views = finding.views ?? [];
-  if (views.length > 1) {
-    const most = views.indexOf(Math.max(...views));
-    const told = views.map((chance, index) => `image ${index + 1} (${VIEWS[answer.images[index]?.view] ?? "view not known"}) ${percent(chance)}`);
-    rows.push(["Each image read alone", told.join(", ")], ["Speaks for it most", `image ${most + 1}`]);
+  const alone = (finding.views ?? []).map((chance, index) => ({ chance, index })).filter(({ chance }) => chance !== null);
+  if (alone.length > 1) {
+    const told = alone.map(({ chance, index }) => `image ${index + 1} (${VIEWS[answer.images[index].view]}) ${percent(chance)}`);
+    const [most] = alone.toSorted((a, b) => b.chance - a.chance);
+    rows.push(["Each image read alone", told.join(", ")], ["Speaks for it most", `image ${most.index + 1}`]);
   }
   if (finding.training_known) {
     const share = finding.training_positives / finding.training_known;
@@ -74,6 +74,7 @@ function facts(finding, answer) {
   const measured = finding.reliability;
   const names = { ap: "average precision", auroc: "AUROC", ece: "calibration error", f1: "F1", sensitivity: "sensitivity", specificity: "specificity" };
   if (measured) for (const [key, label] of Object.entries(names)) if (measured[key] !== null && measured[key] !== undefined) rows.push([label, interval(measured[key])]);
+  if (measured) rows.push(["Measured on", `${measured.positives.toLocaleString("en")} positives among ${plural(measured.known, "known study", "known studies")}. ${measured.measured_on ?? ""}`]);
   if (!measured) rows.push(["Reliability", "not measured"]);
   return el("dl", {}, rows.map(([term, value]) => [el("dt", {}, term), el("dd", {}, value)]));
 }
