@@ -37,7 +37,7 @@ def measure_reliability(
     points = np.array([thresholds.get(name, 0.5) for name in findings])
     drawn = resample([Fold(labels, scores, points, numbers.astype(np.intp))], replicates=REPLICATES)
     called, errors = confusion(labels, scores, points), ece(labels, scores)
-    told = {}
+    told: dict[str, dict[str, Any]] = {}
     for column, name in enumerate(findings):
         positives, known = int((labels[:, column] > 0.5).sum()), int((~np.isnan(labels[:, column])).sum())
         told[name] = {"positives": positives, "known": known}
