@@ -17,6 +17,7 @@ from hilum.findings import FINDING_SETS, canonical
 from hilum.progress import Progress, silent
 from hilum.sources.copies import Sizes, largest_copies, size_of
 from hilum.sources.imported import Imported
+from hilum.sources.label_columns import alias_notes
 from hilum.sources.reading import (
     OLDEST,
     ages,
@@ -42,7 +43,8 @@ def import_nih(root: Path, progress: Progress = silent) -> Imported:
     root = root.resolve()
     file = _label_file(root)
     content = file_content(file)
-    listed = _labels(text_table(content, file), file)
+    table = text_table(content, file)
+    listed = _labels(table, file)
     paths, sizes, copies = largest_copies(image_files(root), progress)
     studies = listed.filter(pl.col("image_id").is_in(list(paths))).with_columns(
         path=pl.col("image_id").replace_strict(paths, default=None, return_dtype=pl.String)
@@ -62,6 +64,7 @@ def import_nih(root: Path, progress: Progress = silent) -> Imported:
         notes=[
             f"{studies.height:,} of the {listed.height:,} images listed in {file.name} are present.",
             f"SHA-256 of {file.name.removesuffix('.gz')}: {hashlib.sha256(content).hexdigest()}.",
+            *alias_notes(sorted(_words(table["Finding Labels"]))),
             *copies,
             *_file_notes(paths, listed),
             *split_note,
@@ -100,7 +103,7 @@ def _labels(table: pl.DataFrame, file: Path) -> pl.DataFrame:
     labels = column_of(table, ["Finding Labels"], file)
     view = column_of(table, ["View Position"], file)
     image = column_of(table, ["Image Index"], file).map_elements(without_suffix, return_dtype=pl.String)
-    names = {name: canonical(name.strip()) for name in labels.str.split("|").explode().drop_nulls().unique()}
+    names = {name: canonical(name.strip()) for name in _words(labels)}
     for name, ours in sorted(names.items()):
         if ours not in (*FINDINGS, "No Finding"):
             first = image.filter(labels.str.contains(name, literal=True).fill_null(False))[0]
@@ -123,6 +126,10 @@ def _labels(table: pl.DataFrame, file: Path) -> pl.DataFrame:
             **{name: given.list.contains(name).cast(pl.Int8) for name in FINDINGS},
         }
     )
+
+
+def _words(labels: pl.Series) -> set[str]:
+    return set(labels.str.split("|").explode().drop_nulls())
 
 
 def _with_split(studies: pl.DataFrame, root: Path) -> tuple[pl.DataFrame, list[str]]:

@@ -74,7 +74,7 @@ def import_padchest(root: Path, progress: Progress = silent, *, release: Release
     else:
         listed, notes = _own(_table(tables["own"][0]), tables["own"][0])
     listed, removed = _without_removed(listed, tables["removal"])
-    where = (tables["train"] or tables["test"] or tables["own"])[0]
+    where = (tables["own"] if found[0] == "padchest" else tables["train"] or tables["test"])[0]
     images = [path for path in files if is_image_name(path)]
     studies, present = with_files(listed, listed["cell"].to_list(), images, root, where)
     studies = studies.drop("cell")

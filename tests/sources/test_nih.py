@@ -77,6 +77,7 @@ def test_every_release_reads_alike(root: Path, release: str, name: str) -> None:
     ]
     assert studies.select(FINDING_SETS["nih"]).null_count().sum_horizontal().item() == 0
     assert "3 of the 4 images" in notes(imported)
+    assert "Known under another name: Effusion is Pleural Effusion." in notes(imported)
     assert "1 ages are missing, unreadable or above 110" in notes(imported)
 
 
