@@ -40,6 +40,9 @@ def predict(
         str | None, typer.Option(help="Folder of the bundle's text encoder, for findings it does not know.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    engine: Annotated[
+        str, typer.Option(help="torch; or what `hilum export` made: onnx, openvino, openvino-bf16, openvino-int8.")
+    ] = "torch",
     expect: Annotated[str | None, typer.Option(help="The identity the bundle must have.")] = None,
 ) -> None:
     """Predict studies with a bundle."""
@@ -61,6 +64,7 @@ def predict(
         findings=findings.split(",") if findings is not None else None,
         text_model=text_model,
         device=device,
+        engine=engine,
         expect=expect,
         progress=shown,
     )

@@ -26,6 +26,11 @@ class Reading(NamedTuple):
     attention: Array | None = None
 
 
+def as_floats(images: NDArray[np.uint8]) -> Array:
+    """Images of 0 to 255 as float32 in [0, 1], as a model reads them."""
+    return np.divide(images, 255, dtype=np.float32)
+
+
 class Engine(ABC):
     """What computes a bundle's logits.
 

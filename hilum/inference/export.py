@@ -23,7 +23,7 @@ from hilum.bundle import Bundle, amend_bundle, read_bundle
 from hilum.data.cache import build_cache
 from hilum.errors import InputError
 from hilum.inference import onnx_engine
-from hilum.inference.engines import PARITY, Engine
+from hilum.inference.engines import PARITY, Engine, as_floats
 from hilum.inference.onnx_engine import OnnxEngine
 from hilum.inference.parity import accept, compared
 from hilum.inference.self_test import SelfTest, largest_difference, read_self_test, write_self_test
@@ -102,7 +102,7 @@ def self_test_of(bundle: Bundle, engine: Engine) -> SelfTest:
         for place, (image, name) in enumerate(study_images):
             images[row, place, 0], present[row, place], view[row, place] = image, True, VIEWS.index(name)
     people = np.array([[6.0, 1, 1, 1], [4.5, 1, 0, 1], [0, 0, 0, 0], [7.2, 1, 0, 0]], dtype=np.float32)[: len(drawn)]
-    logits = engine.logits(images.astype(np.float32) / 255, present, view, people)
+    logits = engine.logits(as_floats(images), present, view, people)
     return SelfTest(images, present, view, people, logits)
 
 
@@ -136,7 +136,7 @@ def _compared(
     if given is not None:
         ours, theirs = (
             torch_logits(model, given, batch_size=16, progress=progress, label=f"Asking {name}")
-            for name, model in ((engine.name, AsClassifier(engine)), ("torch", reference.classifier))
+            for name, model in ((engine.name, AsClassifier(engine, bundle.findings)), ("torch", reference.classifier))
         )
         told["given"] = compared(bundle, ours, theirs, given.labels if given.findings else None)
     return told
@@ -149,7 +149,7 @@ def reference_logits(reference: Engine, test: SelfTest) -> np.ndarray:
 
 def _neighbours(engine: Engine, test: SelfTest, together: np.ndarray) -> float:
     """The largest change of a probability where each study is asked by itself instead of with the others."""
-    images = test.images.astype(np.float32) / 255
+    images = test.pixels
     rows = [slice(row, row + 1) for row in range(len(images))]
     alone = [engine.logits(images[row], test.present[row], test.view[row], test.demographics[row]) for row in rows]
     return largest_difference(np.concatenate(alone), together)
@@ -245,8 +245,8 @@ def _openvino(bundle: Bundle, reference: TorchEngine, folder: Path, precision: s
 
 def _first_images(studies: Studies, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Images float32 (n, 1, S, S) in [0, 1] and their views int8 (n,), the first `count` of the studies."""
-    pixels = studies.source.images(studies.rows[:count])[:, None].astype(np.float32) / 255
-    return pixels, studies.view[:count]
+    pixels = studies.source.images(studies.rows[:count])[:, None]
+    return as_floats(pixels), studies.view[:count]
 
 
 _GRAPHS: dict[str, Callable[..., Engine]] = {"onnx": _onnx, "openvino": _openvino}

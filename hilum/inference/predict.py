@@ -15,9 +15,11 @@ from hilum.batches.dataset import Images, Studies
 from hilum.bundle import Bundle, read_bundle
 from hilum.data.cache import build_cache
 from hilum.data.context import wanted_by
+from hilum.errors import InputError
+from hilum.inference.engines import open_engine
 from hilum.inference.given import StudiesOrFiles, studies_of
 from hilum.inference.open_vocabulary import asked_about
-from hilum.inference.torch_engine import classifier_of, pick_device
+from hilum.inference.torch_engine import AsClassifier, classifier_of, pick_device
 from hilum.inference.tta import chosen_by, tta_logits, used
 from hilum.models.classifier import Classifier
 from hilum.models.context import Context
@@ -29,7 +31,7 @@ from hilum.tables import Level, Predictions, studies_metadata, write_predictions
 class Model:
     """A loaded bundle: `.findings`, `.predict(table or files)`, `.logits(images, present, view)`."""
 
-    def __init__(self, bundle: Bundle, classifier: Classifier, device: torch.device):
+    def __init__(self, bundle: Bundle, classifier: Classifier | AsClassifier, device: torch.device):
         self.bundle, self.classifier, self.device = bundle, classifier.to(device).eval(), device
         self.findings = list(bundle.findings)
         self.context = wanted_by(bundle.architecture["fusion"])  # what it reads of a study besides its images
@@ -109,7 +111,7 @@ class Model:
         tta: str | Sequence[str] | None = None,
         tta_space: str | None = None,
         tta_seed: int | None = None,
-        classifier: Classifier | None = None,
+        classifier: Classifier | AsClassifier | None = None,
         progress: Progress = silent,
     ) -> pl.DataFrame:
         """The same from images that are decoded already. classifier: what `asked` hands back, by default the bundle's own."""
@@ -123,16 +125,32 @@ class Model:
         mapped = calibrated_logits(logits, asked.findings, self.bundle.operating_points)
         return probabilities(mapped, samples, table, asked.findings)
 
-    def asked(self, findings: Sequence[str] | None, text_model: str | None = None) -> Classifier:
+    def asked(self, findings: Sequence[str] | None, text_model: str | None = None) -> Classifier | AsClassifier:
         """The classifier asked about these findings (see `predict`); None: about those it was trained on."""
         if findings is None:
             return self.classifier
+        if isinstance(self.classifier, AsClassifier):
+            raise InputError("a graph answers for the findings it was made with", do="use the engine torch")
         return asked_about(self.bundle, self.classifier, findings, text_model)
 
 
-def load(bundle: str | Path, *, device: str = "auto", expect: str | None = None, allow_partial: bool = False) -> Model:
-    """Load a bundle, every file checked. `expect` pins its identity; weights must fit key by key unless `allow_partial`."""
+def load(
+    bundle: str | Path,
+    *,
+    device: str = "auto",
+    engine: str = "torch",
+    expect: str | None = None,
+    allow_partial: bool = False,
+) -> Model:
+    """Load a bundle, every file checked. `expect` pins its identity; weights must fit key by key unless `allow_partial`.
+
+    engine: a name of `hilum.inference.engines.ENGINES`; what `hilum export` wrote runs on the CPU.
+    """
     facts = read_bundle(bundle, expect=expect)
+    if engine != "torch":
+        if facts.architecture["fusion"].get("context"):
+            raise InputError("this model reads more of a study than its images", do="use the engine torch")
+        return Model(facts, AsClassifier(open_engine(facts, engine), facts.findings), torch.device("cpu"))
     return Model(facts, classifier_of(facts, allow_partial=allow_partial), pick_device(device))
 
 
@@ -151,11 +169,12 @@ def predict(
     findings: Sequence[str] | None = None,
     text_model: str | None = None,
     device: str = "auto",
+    engine: str = "torch",
     expect: str | None = None,
     progress: Progress = silent,
 ) -> Model:
     """Predict studies and write the predictions table; the model comes back with `.unreadable` filled in."""
-    model = load(bundle, device=device, expect=expect)
+    model = load(bundle, device=device, engine=engine, expect=expect)
     table = model.predict(
         studies, one_study=one_study, cache=cache, level=level, batch_size=batch_size,
         tta=tta, tta_space=tta_space, tta_seed=tta_seed, findings=findings, text_model=text_model, progress=progress,

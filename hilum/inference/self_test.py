@@ -7,7 +7,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from hilum.bundle import Bundle
-from hilum.inference.engines import Array, Engine, Flags, Views
+from hilum.inference.engines import Array, Engine, Flags, Views, as_floats
 
 FILE = "self_test.safetensors"
 
@@ -26,7 +26,12 @@ class SelfTest:
 
     def asked(self, engine: Engine) -> Array:
         """Logits (B, F) of these studies by an engine."""
-        return engine.logits(self.images.astype(np.float32) / 255, self.present, self.view, self.demographics)
+        return engine.logits(self.pixels, self.present, self.view, self.demographics)
+
+    @property
+    def pixels(self) -> Array:
+        """The images float32 in [0, 1]."""
+        return as_floats(self.images)
 
     def difference(self, engine: Engine) -> float:
         """The largest difference of a probability between this engine and the stored logits."""

@@ -1,7 +1,8 @@
 """The torch engine: a model over the studies of a table, and over arrays as every other engine."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ def logits_of(model: "Classifier | AsClassifier", batch: Batch, pixels: Tensor |
     context = Context(prior=batch.prior, years=batch.years, indication=batch.indication, told=batch.told)
     facts = batch.present, batch.view, batch.demographics, context
     if batch.features is not None:
+        assert isinstance(model, Classifier), "an engine encodes by itself"
         return model.read(batch.features.to(next(model.head.parameters()).dtype), *facts)
     if pixels is None and batch.images is not None:
         pixels = to_float(batch.images)
@@ -73,7 +75,7 @@ class TorchEngine(Engine):
     def __init__(self, classifier: Classifier, name: str = "torch"):
         self.name, self.classifier = name, classifier.eval()
         self.attends = has_attention(classifier)
-        self._read = Looking(classifier).eval() if self.attends else classifier.read
+        self._read: Callable[..., Any] = Looking(classifier).eval() if self.attends else classifier.read
 
     @classmethod
     def of(cls, bundle: Bundle) -> "TorchEngine":
@@ -94,9 +96,9 @@ class TorchEngine(Engine):
 class AsClassifier(nn.Module):
     """An engine in a classifier's place, for what asks one: `torch_logits`, and with it test-time transforms."""
 
-    def __init__(self, engine: Engine):
+    def __init__(self, engine: Engine, findings: Sequence[str]):
         super().__init__()
-        self.engine = engine
+        self.engine, self.findings = engine, tuple(findings)
 
     def forward(
         self, images: Tensor, present: Tensor, view: Tensor, demographics: Tensor, context: Context | None = None

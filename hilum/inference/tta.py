@@ -18,7 +18,7 @@ from hilum.batches.augment import standard, to_float
 from hilum.batches.dataset import Batch, Studies
 from hilum.builders import listed
 from hilum.errors import InputError
-from hilum.inference.torch_engine import torch_logits
+from hilum.inference.torch_engine import AsClassifier, torch_logits
 from hilum.models.classifier import Classifier, unpack
 from hilum.progress import Progress, silent
 from hilum.recipe import PredictSpec
@@ -76,7 +76,7 @@ def transforms(asked: Sequence[str]) -> Transforms:
 
 
 def tta_logits(
-    model: Classifier,
+    model: Classifier | AsClassifier,
     studies: Studies,
     spec: PredictSpec,
     *,

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import TextIO
 
 import uvicorn
 
@@ -59,11 +60,11 @@ def serve(settings: Settings, say: Callable[[str], None] = lambda line: None) ->
     Server(config, settings, leave).run()
 
 
-def _log_to(stream: object) -> None:
+def _log_to(stream: TextIO) -> None:
     """The log lines of this package to a stream; what uvicorn says of requests is not: it may quote them."""
     logger = logging.getLogger("hilum.serving")
     if not logger.handlers:
-        handler = logging.StreamHandler(stream)  # type: ignore[type-var]
+        handler = logging.StreamHandler(stream)
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)

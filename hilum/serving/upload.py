@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
@@ -10,6 +11,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from hilum.serving.problems import Problem
 from hilum.serving.settings import Limits
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 _HEADERS = 8  # of a part
 
@@ -80,7 +84,7 @@ class _Parts:
         self._header, self._value, self._name = bytearray(), bytearray(), ""
         self._data, self._count = bytearray(), 0
 
-    def callbacks(self) -> dict[str, object]:
+    def callbacks(self) -> "MultipartCallbacks":
         return {
             "on_part_begin": self._begin, "on_header_field": self._header_field, "on_header_value": self._header_value,
             "on_header_end": self._header_end, "on_headers_finished": self._named, "on_part_data": self._more,

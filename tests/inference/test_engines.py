@@ -11,6 +11,7 @@ from hilum.inference import export as exporting
 from hilum.inference.engines import ENGINES, open_engine
 from hilum.inference.export import export
 from hilum.inference.parity import accept, compared
+from hilum.inference.predict import load
 from hilum.inference.self_test import largest_difference, read_self_test, sigmoid
 from hilum.operating_points import OperatingPoint
 from tests.serving.bundles import ATTENDING, BY_VIEW, CHEXFUSION, SIZE, copied, exported, made_once, write_small_bundle
@@ -207,3 +208,17 @@ def test_networks_by_view_are_exported_too(tmp_path):
     np.testing.assert_allclose(
         open_engine(facts, "onnx").logits(*batch), open_engine(facts, "torch").logits(*batch), atol=2e-5
     )
+
+
+def test_predict_answers_alike_on_every_engine(bundle, tmp_path):
+    studies = write_small_studies(tmp_path, patients=4)
+    tables = [
+        load(bundle, engine=name, device="cpu").predict(studies, cache=tmp_path / "cache") for name in ("torch", "onnx")
+    ]
+    for name in FINDINGS:
+        np.testing.assert_allclose(tables[1][name], tables[0][name], atol=1e-5)
+    assert tables[0][FINDINGS[0]].n_unique() > 3
+    turned = load(bundle, engine="onnx").predict(studies, cache=tmp_path / "cache", tta="flip")
+    assert (turned[FINDINGS[0]] - tables[0][FINDINGS[0]]).abs().max() > 1e-3
+    with pytest.raises(InputError, match="Use the engine torch"):
+        load(bundle, engine="onnx").predict(studies, findings=["Mass"])

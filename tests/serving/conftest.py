@@ -4,6 +4,15 @@ import pytest
 
 from tests.serving.bundles import ATTENDING, Served, exported, made_once
 
+# Notes what a serving process must never do, in a file: unpickle, or load torch.
+WATCH = """
+import sys
+def _watch(event, arguments, file=open({path!r}, "a", buffering=1)):
+    if event == "pickle.find_class" or (event == "import" and arguments[0].split(".")[0] in ("torch", "timm")):
+        file.write(event + " " + str(arguments[0]) + chr(10))
+sys.addaudithook(_watch)
+"""
+
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory):
@@ -15,6 +24,10 @@ def bundle(tmp_path_factory):
 @pytest.fixture(scope="session")
 def server(bundle, tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
-    with Served(bundle, folder, "--audit", str(folder / "audit.jsonl"), "--places", "8") as running:
-        running.audit = folder / "audit.jsonl"
+    watched = folder / "watched.txt"
+    audit = folder / "audit.jsonl"
+    with Served(
+        bundle, folder, "--audit", str(audit), "--places", "8", prelude=WATCH.format(path=str(watched))
+    ) as running:
+        running.audit, running.watched = audit, watched
         yield running
