@@ -54,7 +54,7 @@ def worlds() -> dict[str, World]:
 
 def draw(folder: Path, quick: bool) -> None:
     """Each hospital's labels (train and valid, what it labels) and truth (test, everything), and their unions."""
-    train_, valid, test = (60, 30, 60) if quick else (1000, 250, 1000)
+    train_, valid, test = (60, 30, 60) if quick else (800, 200, 1000)
     for number, (name, world) in enumerate(worlds().items()):
         if (folder / name / "truth.parquet").exists():
             continue
