@@ -26,8 +26,10 @@ def label_columns(
 
     table: every cell as text. of: whose findings they are, for a message. facts: columns that are no labels.
     uncertain: whether -1 is allowed.
-    Raises InputError naming a column that is missing, unknown or there twice, and a value that is no label.
+    Raises InputError naming a column that is missing, unknown or there twice, a value that is no label, and an empty table.
     """
+    if table.is_empty():
+        raise InputError("the table has no rows", where=file, do="download the file again")
     columns: dict[str, str] = {}  # our name of a finding -> the file's
     for name in table.columns:
         said = name.partition("_duplicated_")[0]  # what the reader adds to a name that stands twice

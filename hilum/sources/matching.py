@@ -43,6 +43,8 @@ def with_files(
     """
     matched = [None if path is None else str(path) for path in match_files(cells, files, root, table)]
     found = rows.with_columns(path=pl.Series(matched, dtype=pl.String)).filter(pl.col("path").is_not_null())
+    if rows.is_empty():
+        raise InputError("the table has no rows", where=table, do="download the file again")
     if found.is_empty():
         raise InputError(
             f"none of the {rows.height:,} images that {table.name} lists is here, such as {cells[0]!r}",

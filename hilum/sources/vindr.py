@@ -124,6 +124,8 @@ def _boxes(file: Path) -> tuple[pl.DataFrame, list[str]]:
             **{name: column_of(table, [name], file).cast(pl.Float64, strict=False) for name in _CORNERS},
         }
     )
+    if boxes.is_empty():
+        raise InputError("the table has no rows", where=file, do="download the file again")
     if boxes["image_id"].null_count() or boxes["rad_id"].null_count():
         raise InputError("a row lacks its image or its reader", where=file, do="download the file again")
     return boxes, names

@@ -111,6 +111,9 @@ def test_files_unlike_their_release(root, tmp_path):
         import_chexpert(tmp_path / "CheXpert-v1.0-small" / "train")
     with pytest.raises(InputError, match="no such label file"):
         import_chexpert(root, labels="train_chexbert.csv")
+    labels(root, "empty.csv", [])
+    with pytest.raises(InputError, match="no rows"):
+        import_chexpert(root, labels="empty.csv")
     labels(root, "twice.csv", [ROWS[0], ROWS[0]])
     with pytest.raises(InputError, match="listed more than once"):
         import_chexpert(root, labels="twice.csv")

@@ -155,6 +155,9 @@ def test_files_unlike_their_release(nih, mimic, tmp_path):
     table(file, ("id", *SINGLE[1:]), [(NAMES[0], *hot(SINGLE[1:]))])
     with pytest.raises(InputError, match="'No Finding' is missing"):
         import_nih_cxr_lt(nih)
+    table(file, ("id", *SINGLE), [])
+    with pytest.raises(InputError, match="no rows"):
+        import_nih_cxr_lt(nih)
     table(file, ("id", *SINGLE), [("a.png", *hot(SINGLE))])
     with pytest.raises(InputError, match=r"id 'a' is no image of ChestX-ray14"):
         import_nih_cxr_lt(nih)

@@ -176,6 +176,8 @@ def test_every_finding_of_the_set_has_terms_and_no_term_is_silent():
     ("make", "says"),
     [
         (lambda root: None, "there is no label table here"),
+        (lambda root: training(root, []), "no rows"),
+        (lambda root: own(root, []), "no rows"),
         (lambda root: training(root, [IMAGES[0], IMAGES[0]]), "listed more than once"),
         (lambda root: training(root, header=(*KEYS, "mas", *OFFICIAL[1:])), "'mas' is no finding of CXR-LT 2026"),
         (lambda root: training(root, [("", "20140203", ANN, "Mass")]), "a row has no ImageID"),

@@ -135,6 +135,9 @@ def test_files_unlike_their_release(root, tmp_path):
     table(root / "train.csv", HEADER, [row("d" * 32, "R1", NOTHING)])
     with pytest.raises(InputError, match="none of the 1 images"):
         import_vindr(root, "unknown")
+    table(root / "train.csv", HEADER, [])
+    with pytest.raises(InputError, match="no rows"):
+        import_vindr(root, "unknown")
     (root / "train.csv").unlink()
     with pytest.raises(InputError, match=r"no train\.csv"):
         import_vindr(root, "unknown")
