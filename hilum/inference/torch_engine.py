@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -33,9 +33,9 @@ def logits_of(model: "Classifier | AsClassifier", batch: Batch, pixels: Tensor |
     """
     context = Context(prior=batch.prior, years=batch.years, indication=batch.indication, told=batch.told)
     facts = batch.present, batch.view, batch.demographics, context
-    if batch.features is not None:
-        assert isinstance(model, Classifier), "an engine encodes by itself"
-        return model.read(batch.features.to(next(model.head.parameters()).dtype), *facts)
+    if batch.features is not None:  # read by a Classifier, be it wrapped for its device; an engine encodes by itself
+        whole = cast(Classifier, model)
+        return whole.read(batch.features.to(next(whole.head.parameters()).dtype), *facts)
     if pixels is None and batch.images is not None:
         pixels = to_float(batch.images)
     logits: Tensor = model(pixels, *facts)
