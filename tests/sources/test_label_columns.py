@@ -25,7 +25,11 @@ def spelt(name: str, way: int) -> str:
 def test_neither_order_nor_spelling_matters(order, ways, data):
     cells = {name: data.draw(st.lists(st.sampled_from(list(CELLS)), min_size=2, max_size=2)) for name in FINDINGS}
     table = pl.DataFrame(
-        {"Path": ["a", "b"], **{spelt(name, way): cells[name] for name, way in zip(order, ways)}, "": [None, None]},
+        {
+            "Path": ["a", "b"],
+            **{spelt(name, way): cells[name] for name, way in zip(order, ways)},
+            "Unnamed: 0": ["0", "1"],
+        },
         schema_overrides={spelt(name, way): pl.String for name, way in zip(order, ways)},
     )
     read = label_columns(table, FINDINGS, FILE, of="CheXpert", facts=("Path",), uncertain=True)
