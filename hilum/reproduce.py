@@ -14,7 +14,7 @@ from hilum.errors import InputError
 from hilum.findings import FINDING_SETS, TIER_LISTS, finding_set
 from hilum.progress import Progress, silent
 from hilum.recipe import Recipe
-from hilum.reproductions import read_system
+from hilum.reproductions import Row, System, read_system
 from hilum.reproductions.judged import judge_table
 from hilum.reproductions.page import as_markdown, as_text
 from hilum.reproductions.runs import Runs, Seeds
@@ -29,6 +29,7 @@ def reproduce(
     overrides: Sequence[str] = (),
     *,
     truth: str | Path | None = None,
+    extra: str | Path | None = None,
     cache: str | Path | None = None,
     runs: str | Path | None = None,
     seeds: int = 1,
@@ -47,6 +48,8 @@ def reproduce(
                  recipe; findings that are not the recipe's are taken as they are.
     overrides:   dotted changes to every row's recipe, such as train.epochs=3.
     truth:       the table whose labels judge; by default those of the studies.
+    extra:       a table of further training studies, all of them in `split` train, for the rows that take some; findings that
+                 it does not label are unknown there.
     cache, runs: folders, by default runs/reproduce-SYSTEM and `cache` in it. What is done there is not done again.
     seeds:       trainings of each row; first_seeds: of the rows that start from nothing, by default as many. A second stage's
                  k-th training starts from the k-th of the first, counted round.
@@ -71,6 +74,7 @@ def reproduce(
         overrides=overrides,
         settle=_settler(studies, Path(cache) if cache else folder / "cache", overrides),
         small=small,
+        extra=_checked_extra(extra),
         seeds=Seeds(first=first_seeds or seeds, later=seeds),
         progress=progress,
         say=say,
@@ -85,7 +89,11 @@ def reproduce(
         files = {}
         for number, row in enumerate(table.rows, 1):
             say(f"row       {number} of {len(table.rows)} of {table.name}: {row.name}")
-            if row.pseudo and not unlabelled:
+            if _wants_extra(row, plan) and extra is None:
+                skipped.append(
+                    f"{row.name}: not run, it learns from further studies; name a table of some with --extra."
+                )
+            elif row.pseudo and not unlabelled:
                 skipped.append(
                     f"{row.name}: not run, self-training needs training studies that are not fully labelled."
                 )
@@ -112,6 +120,21 @@ def reproduce(
     write_text(folder / "reproduction.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     write_text(folder / "reproduction.md", as_markdown(content))
     return content
+
+
+def _wants_extra(row: Row, system: System) -> bool:
+    """Whether a row, or one that it is made of, learns from further studies."""
+    return row.extra or any(_wants_extra(system.rows[name], system) for name in (*row.of, row.same, row.start) if name)
+
+
+def _checked_extra(extra: str | Path | None) -> Path | None:
+    """The table of further studies, all of which train. Raises InputError for one with others."""
+    if extra is None:
+        return None
+    table = read_studies(extra)
+    if "split" not in table.columns or (table["split"] != "train").any():
+        raise InputError("further studies are for training alone", where=extra, do="write train into its column split")
+    return Path(extra)
 
 
 def _settler(studies: Path, cache: Path, overrides: Sequence[str]) -> Callable[[Recipe], Recipe]:

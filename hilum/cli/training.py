@@ -119,6 +119,9 @@ def reproduce(
     ] = None,
     studies: Annotated[Path, typer.Option(help="The study table to train and judge on.")] = Path("studies.parquet"),
     truth: Annotated[Path | None, typer.Option(help="A table of the same studies whose labels judge instead.")] = None,
+    extra: Annotated[
+        Path | None, typer.Option(help="A table of further training studies, for rows that learn from some.")
+    ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="A cache folder to use and keep; by default in the runs' folder.")
     ] = None,
@@ -139,7 +142,7 @@ def reproduce(
     from hilum.reproduce import reproduce as work
 
     made = work(
-        system, studies, overrides or [], truth=truth, cache=cache, runs=runs, seeds=seeds, first_seeds=first_seeds, small=small,
+        system, studies, overrides or [], truth=truth, extra=extra, cache=cache, runs=runs, seeds=seeds, first_seeds=first_seeds, small=small,
         tables=table or [], level=level, tiers=tiers, replicates=replicates, progress=shown, say=say,
     )  # fmt: skip
     print(as_text(made))

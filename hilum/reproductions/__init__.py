@@ -24,13 +24,16 @@ COLUMNS = (
 
 @dataclass(config=_STRICT, frozen=True)
 class Row:
-    """One line of a table. Where its predictions come from is said by one of `stage`, `average`, `tta` and `same`.
+    """One line of a table. Where its predictions come from is said by one of `stage`, `average`, `tta`, `same` and `ensemble`.
 
     name:      as in the table; unique in its system.
     stage:     trained: this stage of the recipe, with `overrides` (and `small` more in the small form).
     start:     the row that a trained one begins with (what is frozen then, the recipe says); or whose model is asked otherwise.
+    frozen:    in the small form, the row whose backbone this one keeps as it is, so that the rest alone is trained.
+    extra:     trained on further studies besides, of a table that whoever reproduces names.
     average:   not trained: the weighted mean of what `start` says of each image; weights of frontal, lateral, other views.
-    tta:       not trained: what the model of `start` says with these test-time transforms.
+    tta:       what the model of `start`, or the row's own, says with these test-time transforms.
+    ensemble:  not trained: what the rows `of` say together, by their mean or per finding by the best of them on validation.
     same:      the same model as that row's.
     level:     what the model is asked about: each image by itself, or all views of a study at once.
     pseudo:    trained with pseudo labels besides, soft or hard, of the model of the row `teacher`.
@@ -47,6 +50,10 @@ class Row:
     average: dict[Literal["frontal", "lateral", "other"], float] | None = None
     tta: list[str] | None = None
     same: str | None = None
+    frozen: str | None = None
+    extra: bool = False
+    ensemble: Literal["mean", "per-finding"] | None = None
+    of: list[str] = field(default_factory=list)
     level: Literal["image", "study"] = "study"
     pseudo: Literal["soft", "hard"] | None = None
     teacher: str | None = None
@@ -57,9 +64,12 @@ class Row:
 
     @model_validator(mode="after")
     def _check(self) -> "Row":
-        if [self.stage, self.average, self.tta, self.same].count(None) != 3:
-            raise ValueError("a row has one of stage, average, tta and same")
-        if (self.average or self.tta) is not None and self.start is None:
+        asked = self.tta if self.stage is None else None  # a row's own model may be asked otherwise, too
+        if [self.stage, self.average, asked, self.same, self.ensemble].count(None) != 4:
+            raise ValueError("a row has one of stage, average, tta and same, or is an ensemble")
+        if (self.ensemble is None) != (not self.of):
+            raise ValueError("an ensemble and the rows it is of go together")
+        if (self.average or asked) is not None and self.start is None:
             raise ValueError("an average, of views or of transforms, needs the row that it starts from")
         if (self.pseudo is None) != (self.teacher is None):
             raise ValueError("pseudo labels and their teacher go together")
@@ -115,7 +125,12 @@ class System:
         if len(set(names)) < len(names):
             raise ValueError("two rows have one name")
         told = [name for table in self.tables for name in table.against]
-        told += [name for row in self.rows.values() for name in (row.start, row.same, row.teacher, row.poor) if name]
+        told += [
+            name
+            for row in self.rows.values()
+            for name in (row.start, row.same, row.teacher, row.poor, row.frozen, *row.of)
+            if name
+        ]
         if unknown := [name for name in told if name not in names]:
             raise ValueError(f"there is no row {unknown[0]!r}")
         return self

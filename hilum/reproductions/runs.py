@@ -5,12 +5,14 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from hilum.atomic import atomic_folder, write_text
+from hilum.atomic import atomic_folder, ensure_folder, write_text
 from hilum.data.cache import open_cache
 from hilum.errors import InputError
+from hilum.evaluation.ensemble import ensemble
 from hilum.evaluation.joined import join
 from hilum.evaluation.metrics import average_precision
 from hilum.inference.calibrate import calibrate
@@ -48,7 +50,8 @@ class Seeds:
 class Runs:
     """The runs of one system in one folder: RUNS/ROW/seed-K, with the recipe of each in RUNS/recipes.
 
-    recipe: name or path; overrides: on top of every row's; settle: makes the recipe fit the studies at hand.
+    recipe: name or path; overrides: on top of every row's; settle: makes the recipe fit the studies at hand; extra: a table
+    of further training studies, for the rows that want some.
     """
 
     folder: Path
@@ -58,6 +61,7 @@ class Runs:
     settle: Callable[[Recipe], Recipe]
     small: bool = False
     seeds: Seeds = Seeds()
+    extra: Path | None = None
     progress: Progress = silent
     say: Say = lambda line: None
 
@@ -66,7 +70,8 @@ class Runs:
         for row in self.system.rows.values():
             # what a row begins with is not there yet, so what it does with that is left out
             if row.stage is not None:
-                alone = replace(row, start=None, pseudo=None, teacher=None, upweight=None, poor=None)
+                nothing: dict[str, Any] = dict.fromkeys(("start", "frozen", "pseudo", "teacher", "upweight", "poor"))
+                alone = replace(row, **nothing)
                 plan = self.plan(alone, 0)
                 check_recipe(replace(plan, stages=[replace(stage, fresh=[], tau=None) for stage in plan.stages]))
 
@@ -95,6 +100,13 @@ class Runs:
             run = self.trained(self.system.rows[row.poor], seed % self.seeds.first)
             upweight = dict.fromkeys(poorest(run), row.upweight)
             stage = replace(stage, loss=replace(stage.loss, options=stage.loss.options | {"upweight": upweight}))
+        if self.small and row.frozen is not None:
+            start = str(self.trained(self.system.rows[row.frozen], seed % self.seeds.first) / "bundle")
+            stage = replace(stage, freeze=["backbone"], fresh=["fusion", "head"])
+        if row.extra and self.extra is not None:
+            recipe = replace(recipe, studies=[str(recipe.studies), str(self.extra)])
+        if row.tta is not None:
+            recipe = replace(recipe, predict=replace(recipe.predict, tta=[]))
         stage = replace(stage, init=start, train=replace(stage.train, seed=stage.train.seed + seed))
         return replace(recipe, stages=[stage])
 
@@ -111,8 +123,10 @@ class Runs:
         rows = self.system.rows
         if row.same is not None:
             return self.predictions(rows[row.same])
+        if row.ensemble is not None:
+            return [self._together(row, seed) for seed in range(self.seeds.first)]
         if row.tta is not None:
-            start = rows[str(row.start)]
+            start = row if row.stage is not None else rows[str(row.start)]
             runs = [self.trained(start, seed) for seed in range(self.seeds.of(start))]
             return [self._asked(run, row.level, f"{row.folder}.parquet", row.tta) for run in runs]
         if row.average is None:
@@ -138,6 +152,26 @@ class Runs:
             found = model.predict_cached(table, images, level=level, tta=tta, progress=self.progress)
             write_predictions(as_predictions(found, model.bundle, level, said.note, said.split, tta=model.tta), file)
         return file
+
+    def _together(self, row: Row, seed: int) -> Path:
+        """What the rows of an ensemble say together; which of them counts for a finding, their validation studies decide."""
+        file, rows = self.folder / "predictions" / f"{row.folder}-seed-{seed}.parquet", self.system.rows
+        members = [self.predictions(rows[name]) for name in row.of]
+        if not file.exists():
+            runs = [self._model(rows[name], seed) for name in row.of]
+            fit: dict[str, Any] = {}
+            if row.ensemble == "per-finding":
+                valid = [run / "predictions_valid.parquet" for run in runs]
+                fit = {"fit_on": valid, "studies": runs[0] / "studies.parquet"}
+            ensure_folder(file.parent)
+            ensemble([made[seed % len(made)] for made in members], file, method=row.ensemble or "mean", **fit)
+        return file
+
+    def _model(self, row: Row, seed: int) -> Path:
+        """The run whose model answers for a row."""
+        if row.stage is None:
+            return self._model(self.system.rows[str(row.same or row.start)], seed)
+        return self.trained(row, seed % self.seeds.of(row))
 
     def _averaged(self, row: Row, start: Row, seed: int) -> Path:
         """The weighted mean over each study's images of what is said of them, as a file."""

@@ -122,6 +122,15 @@ def test_the_metric_recipe_trains_on_label_vectors(data, tmp_path):
     assert str(folder) not in str(architecture)
 
 
+def test_bag_of_tricks_asks_by_the_vectors_of_its_encoder(data, tmp_path):
+    folder, options = data
+    tiny = ["model.backbone=test_resnet", f"model.labels={{name: pubmedbert, model: {folder / 'bert'}}}"]
+    run = train("bag_of_tricks", [*options, *tiny, "predict.tta=none"], run=tmp_path / "run")
+    bundle = load(run / "bundle", device="cpu").bundle
+    assert (bundle.architecture["head"]["name"], bundle.architecture["labels"]["width"]) == ("label_query", 16)
+    assert bundle.vocabulary == "closed", "classifiers of their own, and queries that see one another"
+
+
 def test_towers_of_different_models_are_refused(data, tmp_path):
     folder, options = data
     with pytest.raises(InputError, match="one image-text model"):
