@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from hilum import __version__
-from hilum.cli import bundles, judging, serving, studies, training
+from hilum.cli import bundles, explaining, judging, serving, studies, training
 from hilum.cli.says import say
 from hilum.errors import HilumError, from_os_error
 
@@ -33,6 +33,8 @@ VERBS: dict[str, Callable[..., None]] = {  # in the order of `hilum --help`
     "calibrate": bundles.calibrate,
     "export": bundles.export,
     "serve": serving.serve,
+    "explain": explaining.explain,
+    "gate": explaining.gate,
     "pseudo": training.pseudo,
     "views": studies.views,
 }

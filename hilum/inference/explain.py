@@ -76,8 +76,9 @@ def attention(engine: Engine, study: Study, findings: list[int]) -> Array:
     weights = engine.read(*_one(study)).attention if engine.attends else None
     if weights is None:
         raise InputError("this model's head has no attention over the image", do="choose another method, such as cells")
-    chosen = np.asarray(weights[0][findings], dtype=np.float32)
-    return chosen - chosen.mean(axis=(1, 2, 3), keepdims=True)
+    chosen: Array = weights[0][findings]
+    above: Array = chosen - chosen.mean(axis=(1, 2, 3), keepdims=True)
+    return above
 
 
 def cells(engine: Engine, study: Study, findings: list[int]) -> Array:
@@ -101,7 +102,8 @@ def cells(engine: Engine, study: Study, findings: list[int]) -> Array:
         for row, (v, ys, xs) in enumerate(part):
             covered[row, v, :, ys, xs] = means[v][:, None, None]
         lost.append(base - _logits(engine, study, covered)[:, findings])
-    return np.concatenate(lost).T.reshape(len(findings), views, height, width)
+    heights: Array = np.concatenate(lost).T.reshape(len(findings), views, height, width)
+    return heights
 
 
 def occlusion(engine: Engine, study: Study, findings: list[int]) -> Array:
@@ -163,10 +165,11 @@ def _one(study: Study) -> tuple[Array, NDArray[np.bool_], NDArray[np.int8], Arra
 
 def _logits(engine: Engine, study: Study, features: Array) -> Array:
     """Logits (B, F) of B versions of a study's features (B, V, C, h, w)."""
+    _, present, view, demographics = _one(study)
     many = len(features)
-    facts = (np.repeat(part, many, axis=0) for part in _one(study)[1:])
-    logits: Array = engine.read(features, *facts).logits
-    return logits
+    return engine.read(
+        features, np.repeat(present, many, 0), np.repeat(view, many, 0), np.repeat(demographics, many, 0)
+    ).logits
 
 
 def _parts(windows: list[tuple[Any, Any, Any]]) -> Iterator[list[tuple[Any, Any, Any]]]:

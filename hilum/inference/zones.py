@@ -36,7 +36,7 @@ def onto_image(square: Map, spec: PixelSpec, shape: tuple[int, int]) -> Map:
 
 
 def words_of(heat: Map, view: str) -> str:
-    """Where a map (H, W) over an image is high: "right lower zone", "both lower zones", "left of the picture, upper third".
+    """Where a map (H, W) over an image is high: "right lower zone", "both lower zones", "upper left of the picture".
 
     view: on a PA or AP image the patient's right is on the left, as images are hung; of a lateral or unknown view only
     parts of the picture are named. Counted is what reaches half of the highest value; zones are named until they hold
@@ -90,7 +90,8 @@ def _frontal(named: list[tuple[int, int]]) -> str:
 
 def _picture(named: list[tuple[int, int]]) -> str:
     across, down = ("left", "middle", "right"), ("upper", "middle", "lower")
-    return " and ".join(f"{across[column]} of the picture, {down[row]} third" for row, column in sorted(named))
+    said = ["centre" if place == (1, 1) else f"{down[place[0]]} {across[place[1]]}" for place in sorted(named)]
+    return f"{' and '.join(said)} of the picture"
 
 
 def _cuts(shares: tuple[float, float], length: int) -> list[int]:

@@ -24,7 +24,9 @@ def page_routes(facts: Mapping[str, Any]) -> APIRouter:
     """
     html = render(facts)
     router = APIRouter(include_in_schema=False)
-    static = {file.name: (file.read_bytes(), _type_of(file.name)) for file in files(__package__).joinpath("static").iterdir()}
+    static = {
+        file.name: (file.read_bytes(), _type_of(file.name)) for file in files(__package__).joinpath("static").iterdir()
+    }
 
     @router.get("/")
     def page() -> Response:

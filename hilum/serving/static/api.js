@@ -24,10 +24,16 @@ function form({ files, views, age, sex, own }, more) {
   const data = new FormData();
   files.forEach((file, index) => {
     data.append("files", file, `image-${index + 1}`); // a file's name may name a patient
-    data.append("view", views[index] ?? "");
+    data.append("view", views[index] || "unknown"); // what the file itself says then counts
   });
   for (const [name, value] of Object.entries({ age, sex, findings: own, ...more })) if (value) data.append(name, value);
   return data;
+}
+
+function sentence(told) {
+  if (!told?.title) return told?.detail ?? null;
+  const title = `${told.title}.`;
+  return !told.detail || told.detail.replace(/\.*$/, ".") === title ? title : `${title} ${told.detail}`;
 }
 
 async function send(address, body, signal) {
@@ -50,7 +56,7 @@ async function send(address, body, signal) {
   throw new Problem(
     response.status,
     told?.code ?? "unknown",
-    told?.detail ?? told?.title ?? `The server answered with ${response.status} and without a reason.`,
+    sentence(told) ?? `The server answered with ${response.status} and without a reason.`,
     { index: told?.file_index ?? null, warnings: told?.warnings ?? [], wait },
   );
 }

@@ -58,7 +58,7 @@ async function show(told, asked, signal) {
   const box = byId("lightbox");
   box.replaceChildren(...films.map((film) => film.node));
   box.classList.toggle("one", films.length === 1);
-  const seen = { ...told, images: order, findings: told.findings.map((each) => ({ ...each, views: order.map((image) => each.views?.[told.images.indexOf(image)] ?? null).filter((chance) => chance !== null) })) };
+  const seen = { ...told, images: order, findings: told.findings.map((each) => ({ ...each, views: order.map((image) => each.views?.[told.images.indexOf(image)] ?? null) })) };
   byId("result").replaceChildren(...findingsOf(seen, toggle).filter(Boolean));
   state("answer");
   const above = told.findings.filter((each) => each.positive).length;
