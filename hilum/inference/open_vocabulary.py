@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -58,10 +57,8 @@ def chosen(findings: Sequence[str], known: Sequence[str]) -> list[str]:
 def _embedded(vectors: LabelVectors, witness: str, findings: Sequence[str], model: str | None) -> np.ndarray:
     """Vectors (n, D) of findings that the bundle has none of; `witness` is one that it has, which tells the encoder's kind."""
     told = vectors.text
-    against = tuple(told.get("against", ()))
-    source = LabelText(told["name"], model or told["model"], prompts=tuple(told["prompts"]), against=against)
-    if told["pooling"] is not None:
-        source = replace(source, pooling=told["pooling"])
+    prompts, against = tuple(told["prompts"]), tuple(told.get("against", ()))
+    source = LabelText(told["name"], model or told["model"], told["pooling"], prompts, against)
     try:
         raw = source.encoder()([witness, *findings])
     except HilumError as error:
