@@ -19,7 +19,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "closed-vocabulary": (422, "This model answers for its own findings only"),
     "no-such-method": (422, "This engine cannot explain in that way"),
     "not-a-chest-xray": (422, "The images are unlike those the model was trained on"),
-    "too-many-files": (413, "A study has fewer files"),
+    "too-many-files": (422, "A study has fewer files"),
     "file-too-large": (413, "A file is too large"),
     "request-too-large": (413, "The request is too large"),
     "unsupported-type": (415, "This kind of file is not read"),

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -28,12 +27,14 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._left:
-            super().handle_exit(sig, frame)
-            self.force_exit = self.force_exit or sig == signal.SIGTERM
+            self.should_exit = self.force_exit = True
             return
         self._left = True
         self._leave()
-        asyncio.get_running_loop().call_later(self._settings.drain, super().handle_exit, sig, frame)
+        asyncio.get_running_loop().call_later(self._settings.drain, self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True
 
 
 def serve(settings: Settings, say: Callable[[str], None] = lambda line: None) -> None:
