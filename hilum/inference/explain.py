@@ -14,6 +14,7 @@ from hilum.errors import InputError
 from hilum.inference.engines import Engine
 
 Array = NDArray[np.float32]
+COARSE = 6  # cells a side: on fewer, one cell is a large part of a chest
 _AT_ONCE = 32  # studies that are read at once
 
 
@@ -52,13 +53,15 @@ def explain(
 ) -> Explained:
     """What spoke for these findings, by their places among the engine's logits.
 
-    method: a name of METHODS, by default `cells`, which every engine can do. `attention` needs a
-    head that has one, `gradcam` the torch engine; InputError tells where it has not.
+    method: a name of METHODS; by default `cells`, which is quick, but on a feature map that is too coarse for it
+    `occlusion`. `attention` needs a head that has one, `gradcam` the torch engine; InputError tells where it has not.
     """
-    method = method or DEFAULT
-    way = listed("method of explanation", METHODS, method)
+    way = listed("method of explanation", METHODS, method) if method else None
     demographics = np.zeros(4, dtype=np.float32) if demographics is None else demographics
     study = Study(images, view, demographics, engine.encode(images, view))
+    if method is None or way is None:
+        method = "cells" if min(study.features.shape[-2:]) >= COARSE else "occlusion"
+        way = METHODS[method]
     heights = way(engine, study, list(findings))
     return Explained(method, laid(heights, images.shape[-1]))
 
@@ -150,7 +153,6 @@ METHODS: dict[str, Callable[[Engine, Study, list[int]], Array]] = {  # -> height
     "occlusion": occlusion,
     "gradcam": gradcam,
 }
-DEFAULT = "cells"
 
 
 def methods_of(engine: Engine) -> list[str]:

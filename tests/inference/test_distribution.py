@@ -5,7 +5,6 @@ import json
 import cv2
 import numpy as np
 import pytest
-from sklearn.datasets import load_sample_images
 
 from hilum.batches.dataset import Studies
 from hilum.errors import InputError
@@ -15,6 +14,7 @@ from hilum.models.classifier import build_classifier
 from hilum.recipe import Choice, ModelSpec
 from hilum.sources import import_studies
 from hilum.tables import read_studies
+from tests.inference.odd_pictures import ODD, hand
 from tests.small import InMemory
 
 SIZE = 64
@@ -49,56 +49,26 @@ def gate(chests):
     return learn_distribution(*sides, quantile=0.95)
 
 
-def hand() -> np.ndarray:
-    """A hand X-ray: bright bones in grey fingers on black."""
-    image = np.zeros((SIZE, SIZE), np.uint8)
-    cv2.ellipse(image, (32, 46), (13, 15), 0, 0, 360, 90, -1)
-    for end in ((10, 26), (20, 8), (32, 3), (43, 8), (56, 30)):
-        cv2.line(image, (32, 46), end, 80, 9)
-        cv2.line(image, (32, 46), end, 190, 3)
-    return image
-
-
-def slice_of_ct() -> np.ndarray:
-    """A slice across a chest: a bright ring with two dark lungs and a bright spine, lying, on black."""
-    image = np.zeros((SIZE, SIZE), np.uint8)
-    cv2.ellipse(image, (32, 34), (29, 20), 0, 0, 360, 150, -1)
-    for x in (19, 45):
-        cv2.ellipse(image, (x, 33), (9, 13), 0, 0, 360, 15, -1)
-    cv2.circle(image, (32, 45), 5, 240, -1)
-    return image
-
-
-def photograph(which: int) -> np.ndarray:
-    """The middle of a photograph, as grey."""
-    grey = cv2.cvtColor(load_sample_images().images[which], cv2.COLOR_RGB2GRAY)
-    return cv2.resize(grey[:, 100:527], (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-
-
-ODD = {
-    "hand": hand, "CT": slice_of_ct, "building": lambda: photograph(0), "flower": lambda: photograph(1),
-    "black": lambda: np.zeros((SIZE, SIZE), np.uint8), "white": lambda: np.full((SIZE, SIZE), 255, np.uint8),
-    "noise": lambda: np.random.default_rng(0).integers(0, 256, (SIZE, SIZE)).astype(np.uint8),
-}  # fmt: skip
-
-
 def judged(gate, *images: np.ndarray):
     pixels = np.stack(images)
     return gate.judge(pixels, features(pixels))
 
 
-@pytest.mark.parametrize("kind", ["frontal", "lateral"])
-def test_chests_of_other_patients_pass(gate, chests, kind):
-    refused = [not judged(gate, image).inside for image in chests[kind]]
-    assert np.mean(refused) <= 0.1, "the limits let 95 % of these pass"
+def test_chests_of_other_patients_pass(gate, chests):
+    """5 % of them are refused, as the limits say, and neither frontal nor lateral ones are singled out."""
+    refused = {kind: [not judged(gate, image).inside for image in chests[kind]] for kind in ("frontal", "lateral")}
+    assert np.mean(sum(refused.values(), [])) <= 0.06
+    assert max(np.mean(each) for each in refused.values()) < 0.15
 
 
 @pytest.mark.parametrize("kind", ODD)
 def test_what_is_no_chest_is_told_with_its_reason(gate, kind):
-    told = judged(gate, ODD[kind]())
-    assert not told.inside
-    assert told.score > told.limit == 1
-    assert told.reasons
+    random = np.random.default_rng(0)
+    for _ in range(8):
+        told = judged(gate, ODD[kind](SIZE, random))
+        assert not told.inside
+        assert told.score > told.limit == 1
+        assert told.reasons
 
 
 def test_an_inverted_film_is_called_a_negative(gate, chests):
@@ -109,7 +79,7 @@ def test_an_inverted_film_is_called_a_negative(gate, chests):
 
 def test_one_odd_image_makes_the_study_odd_and_is_named(gate, chests):
     chest = next(image for image in chests["frontal"] if judged(gate, image).inside)
-    told = judged(gate, chest, hand())
+    told = judged(gate, chest, hand(SIZE, np.random.default_rng(0)))
     assert not told.inside
     assert all("image 2" in reason for reason in told.reasons)
 
@@ -119,7 +89,7 @@ def test_the_statistics_come_back_as_they_were_written(gate, chests, tmp_path):
     (tmp_path / FILE).write_text(gate.to_json())
     back = read_distribution(tmp_path)
     assert back is not None
-    for image in (chests["frontal"][0], hand()):
+    for image in (chests["frontal"][0], hand(SIZE, np.random.default_rng(0))):
         assert judged(back, image).score == pytest.approx(judged(gate, image).score, rel=1e-3)
 
 

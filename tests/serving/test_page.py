@@ -103,7 +103,7 @@ def test_every_kind_of_file_is_read_and_shown(page, name):
 
 
 def test_two_views_hang_frontal_first_and_each_has_its_map(page):
-    read(page, file("a.png"), file("b.dcm", 200, 150))
+    read(page, file("a.png"), file("b.jpg", 200, 150))
     for film, view in zip(page.locator(".film").all(), ("LATERAL", "PA")):
         film.locator(".which").select_option(view)
     page.fill("#age", "61")
