@@ -6,8 +6,8 @@
     python bench/zero_shot.py quick --quick                      # a few hundred studies, drawn there itself
 
 Parts:
-  2024 task 3   trained on the 40 findings of CXR-LT 2024, asked for its 5 unseen ones
-  2026 task 2   trained on those of CXR-LT 2026's 30 that the phantom draws, asked for 5 of its 6 unseen ones (no goiter)
+  2024 task 3   trained on those of CXR-LT 2024's 40 findings that the phantom draws (39), asked for its 5 unseen ones
+  2026 task 2   trained on those of CXR-LT 2026's 30 that the phantom draws (16), asked for 5 of its 6 unseen ones (no goiter)
   six families  trained on phantom-26-small without a family, which is then asked for; bench/held_out.py says what else is hidden
 The first two draw a phantom of 45 findings in FOLDER/zero-shot. Training labels are mined, truth judges; recipe zero_shot_small.
 Every AP stands beside chance, and beside what the model's other names give (200 permutations of the names; their 95 % quantile
