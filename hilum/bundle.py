@@ -55,6 +55,13 @@ class Bundle:
     operating_points: list[OperatingPoint] = field(default_factory=list)
 
     @property
+    def backbone_data(self) -> list[str]:
+        """Data sets that its backbone's weights were trained on before, as far as that is known."""
+        told = self.architecture["backbone"]["facts"]
+        sides = [told] if "name" in told else [told["frontal"], told["lateral"]]
+        return sorted({name for side in sides for name in side.get("data", ())})
+
+    @property
     def weights_file(self) -> Path:
         if self.folder is None:
             raise InputError("this bundle has not been written yet", do="write it first")

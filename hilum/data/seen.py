@@ -1,8 +1,8 @@
-"""Which patients a model has seen, as short digests that travel with what it made, and whether a split keeps them apart."""
+"""Whom a model has seen: patients as short digests that travel with what it made, and the data sets of its backbone."""
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,18 @@ class Seen:
         return cls(
             **{name: frozenset(np.frombuffer(base64.b64decode(text), "<u8").tolist()) for name, text in page.items()}
         )
+
+
+def seen_by_backbone(data: Iterable[str], sources: Iterable[str]) -> str | None:
+    """A sentence where a backbone's weights were trained on data sets that studies are of; None where none is known to be.
+
+    data: by the names that study tables have in `source`; label files of a data set, such as nih-cxr-lt, are of its images.
+    """
+    of = {source.lower() for source in sources}
+    seen = [name for name in data if any(source == name or source.startswith(f"{name}-") for source in of)]
+    if not seen:
+        return None
+    return f"The backbone was trained on images of {', '.join(seen)} before: held-out studies may be among them."
 
 
 def check_apart(seen: Seen, table: pl.DataFrame, where: str | Path) -> None:

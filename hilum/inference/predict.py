@@ -15,6 +15,7 @@ from hilum.batches.dataset import Images, Studies
 from hilum.bundle import Bundle, read_bundle
 from hilum.data.cache import build_cache
 from hilum.data.context import wanted_by
+from hilum.data.seen import seen_by_backbone
 from hilum.errors import InputError
 from hilum.inference.engines import open_engine
 from hilum.inference.given import StudiesOrFiles, studies_of
@@ -38,6 +39,7 @@ class Model:
         self.unreadable = pl.DataFrame()  # image_id, path, reason of the last prediction
         self.tta: dict[str, Any] = {}  # of the last prediction: transforms and space, empty without
         self.crowded = 0  # studies of the last prediction with more images than the model reads: the first were taken
+        self.overlap: str | None = None  # a sentence, where the backbone's weights had seen that data set before
         self.scored = self.findings  # what the last prediction was about
 
     @property
@@ -118,6 +120,7 @@ class Model:
         asked = classifier or self.classifier
         samples = Studies(table, images, [], views=self.bundle.views, level=level, context=self.context)
         self.crowded = samples.crowded
+        self.overlap = seen_by_backbone(self.bundle.backbone_data, table["source"].unique().sort())
         spec = chosen_by(self.bundle.predict, tta, tta_space, tta_seed)
         self.tta = used(spec)
         self.scored = list(asked.findings)
@@ -185,7 +188,10 @@ def predict(
         else None
     )
     untrained = f"Scored by name, without training: {', '.join(model.zero_shot)}." if model.zero_shot else None
-    told = " ".join(filter(None, [note or model.bundle.note, untrained])) or None
+    notes = dict.fromkeys(filter(None, [note or model.bundle.note, untrained]))
+    if model.overlap and not any(model.overlap in told for told in notes):
+        notes[model.overlap] = None
+    told = " ".join(notes) or None
     made = as_predictions(table, model.bundle, level, told, tta=model.tta)
     write_predictions(replace(made, zero_shot=model.zero_shot), output)
     return model

@@ -9,6 +9,7 @@ import polars as pl
 from hilum.batches.dataset import Studies
 from hilum.data.cache import Cache
 from hilum.data.context import wanted_by
+from hilum.data.seen import seen_by_backbone
 from hilum.data.splits import folds, hold_out
 from hilum.errors import InputError
 from hilum.findings import finding_set
@@ -40,11 +41,7 @@ class Material:
 
     def overlap(self, data: Sequence[str]) -> str | None:
         """A sentence where a backbone's weights were trained on data sets that this table is of; None where none is known."""
-        sources = self.table["source"].unique().to_list()
-        seen = [name for name in data if any(source == name or source.startswith(f"{name}-") for source in sources)]
-        if not seen:
-            return None
-        return f"The backbone was trained on images of {', '.join(seen)} before: held-out studies may be among them."
+        return seen_by_backbone(data, self.table["source"].unique().sort())
 
     def has(self, split: str) -> bool:
         """Whether any study is in this part."""

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from hilum.bundle import read_bundle
+from hilum.data.seen import seen_by_backbone
 from hilum.errors import InputError
-from hilum.inference.predict import load
+from hilum.inference.predict import load, predict
 from hilum.models.backbones import build_backbone
 from hilum.models.classifier import build_classifier
 from hilum.recipe import LoraSpec, ModelSpec, load_recipe, parse_recipe
-from hilum.tables import read_studies, studies_metadata, write_studies
+from hilum.tables import read_predictions, read_studies, studies_metadata, write_studies
 from hilum.training.checkpoint import load_checkpoint
 from hilum.training.lora import add_lora
 from hilum.training.optim import build_optimizer, layer_scales
@@ -165,6 +166,11 @@ def test_a_backbone_that_saw_the_data_before_is_told(data, tmp_path):
     assert sentence in bundle.note
     assert bundle.licence == "mit"
     assert sentence in (run / "report" / "report.html").read_text().replace("&#39;", "'")
+    predict(run / "bundle", tmp_path / "nih.parquet", tmp_path / "p.parquet", cache=tmp_path / "cache")
+    assert read_predictions(tmp_path / "p.parquet").note.count(sentence) == 1
+    assert bundle.backbone_data == ["brax", "chexpert", "mimic", "nih", "padchest"]
+    assert seen_by_backbone(bundle.backbone_data, ["phantom"]) is None
+    assert "mimic" in seen_by_backbone(bundle.backbone_data, ["mimic-cxr-lt"])
     told = json.dumps(bundle.architecture)
     assert "rad_dino" in told
     assert str(tmp_path) not in told
