@@ -6,10 +6,15 @@ DEMO   ?= demo
 # one thread per test process, as many processes as cores
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 POLARS_MAX_THREADS=1
 
-.PHONY: demo test test-all lint lock clean
+.PHONY: demo serve test test-all lint lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/hilum demo --out $(DEMO)
+
+serve: $(VENV)/installed  # the page and the API, with the demo's bundle
+	test -d $(DEMO)/run/bundle || $(BIN)/hilum demo --out $(DEMO)
+	test -d $(DEMO)/run/bundle/model.onnx || $(BIN)/hilum export $(DEMO)/run/bundle
+	$(BIN)/hilum serve $(DEMO)/run/bundle
 
 test: lint
 	$(ONE_THREAD) $(BIN)/python -m pytest -n auto

@@ -27,8 +27,7 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]
 def quantised(source: Path, target: Path, calibration: tuple[np.ndarray, np.ndarray]) -> None:
     """Write `target`, the graph of `source` (encode) in int8: weights per channel, activations per tensor and asymmetric.
 
-    calibration: images float32 (N, 1, S, S) and views int8 (N,); each activation's range is that of the least entropy lost
-    (ONNX Runtime's calibration by entropy).
+    calibration: images float32 (N, 1, S, S) and views int8 (N,); an activation's range is from the least to the greatest seen.
     """
     prepared = target.with_name("prepared.onnx")
     quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
