@@ -113,6 +113,21 @@ def test_a_bundle_gives_it_back_without_the_folder(folders, kind, output):
     assert still == [key for key in still if key in backbone.idle]
 
 
+@torch.no_grad()
+def test_a_folder_that_timm_wrote(tmp_path):
+    """By timm's own `local-dir:`, which knows its configuration; the bundle does without the folder."""
+    network = lively(timm.create_model("test_vit", num_classes=0, img_size=64))
+    timm.models.save_for_hf(network, tmp_path / "vit", model_args={"img_size": 64})
+    backbone, images = build_backbone(f"local-dir:{tmp_path / 'vit'}", 64).eval(), torch.rand(2, 1, 64, 64)
+    theirs = network.forward_features(grey(backbone, images))[:, 1:].transpose(1, 2).unflatten(2, (4, 4))
+    torch.testing.assert_close(backbone(images), theirs, atol=1e-4, rtol=1e-4)
+    told = json.dumps(backbone.architecture)
+    assert str(tmp_path) not in told
+    twin = rebuild_backbone(json.loads(told), 64).eval()
+    assert load_weights(twin, backbone.state_dict()).whole
+    assert torch.equal(twin(images), backbone(images))
+
+
 def test_eva_x_by_its_file(tmp_path):
     """Their file: weights under "module", the mask token and the head of pre-training beside them, one more norm at the end."""
     network = lively(

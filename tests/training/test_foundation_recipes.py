@@ -1,5 +1,7 @@
 """The recipes on foundation models: prompts on an image-text model, LoRA on one, labels and images in one metric space."""
 
+import json
+
 import pytest
 import torch
 
@@ -120,6 +122,21 @@ def test_the_metric_recipe_trains_on_label_vectors(data, tmp_path):
     architecture = load(run / "bundle", device="cpu").bundle.architecture
     assert (architecture["head"]["name"], architecture["labels"]["name"]) == ("metric", "biobert")
     assert str(folder) not in str(architecture)
+
+
+def test_a_frozen_foundation_model_is_read_by_label_queries(data, tmp_path):
+    """Its patches come from the cache of features; the recipe goes on by LoRA as its page says."""
+    transformers = pytest.importorskip("transformers")
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    transformers.Dinov2Model(transformers.Dinov2Config(**shape)).save_pretrained(tmp_path / "dino")
+    _, options = data
+    own = [f"model.backbone.weights={tmp_path / 'dino'}", "cache.size=28", f"cache.folder={tmp_path / 'cache'}"]
+    run = train("foundation_queries", [*options, *own, "train.feature_cache=on"], run=tmp_path / "run")
+    bundle = load(run / "bundle", device="cpu").bundle
+    assert (bundle.vocabulary, bundle.licence) == ("open", "mit")
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["stages"]["main"]["features"]["used"]
+    train("foundation_queries", [*options, *own, "freeze=[]", "lora.rank=2"], run=tmp_path / "lora")
 
 
 def test_bag_of_tricks_asks_by_the_vectors_of_its_encoder(data, tmp_path):
