@@ -16,7 +16,7 @@ from hilum.models.fusions import FUSIONS, Fusion
 from hilum.models.fusions.apart import Apart, HeadPair
 from hilum.models.heads import HEADS
 from hilum.models.heads.queries import LabelQueries
-from hilum.models.label_vectors import MINILM, LabelVectors, check_labels, label_vectors
+from hilum.models.label_vectors import MINILM, EmbeddedLabels, check_labels, label_vectors
 from hilum.recipe import ModelSpec
 
 PARTS = ("backbone", "fusion", "head")
@@ -35,7 +35,7 @@ class Classifier(nn.Module):
     none, and in a model that was rebuilt from a bundle.
     """
 
-    labels: LabelVectors | None = None
+    labels: EmbeddedLabels | None = None
 
     def __init__(
         self,

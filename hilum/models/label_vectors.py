@@ -1,22 +1,19 @@
 """Labels as vectors: every known finding's texts through a frozen encoder, averaged, centred and whitened, ready to travel."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from hilum.builders import check_options
 from hilum.descriptions import DESCRIPTIONS, description_of
 from hilum.errors import InputError
+from hilum.label_file import LabelVectors, placed, unit
 from hilum.models.text import Encode, Pooling, check_text, encoder
 from hilum.recipe import Choice
 
-FILE = "text.safetensors"
 MINILM = Choice("minilm")
 _SHRINK = 0.5  # how far the spread of the labels is drawn towards a round one before whitening; ours
 
@@ -61,7 +58,7 @@ class LabelText:
 
         def embed(findings: Sequence[str]) -> np.ndarray:
             for_it, against = (
-                [_unit(encode([text_of(prompt, one) for one in findings]).astype(np.float64)) for prompt in prompts]
+                [unit(encode([text_of(prompt, one) for one in findings]).astype(np.float64)) for prompt in prompts]
                 for prompts in (self.prompts, self.against)
             )
             mean: np.ndarray = np.mean(for_it, axis=0)
@@ -114,53 +111,17 @@ def text_of(prompt: str, finding: str) -> str:
 
 
 @dataclass(frozen=True)
-class LabelVectors:
-    """Vectors of findings as a head reads them: less `mean` (D,), through `turn` (D, D) where there is one, of length sqrt(D).
+class EmbeddedLabels(LabelVectors):
+    """Vectors that were made here, with what embeds more of them."""
 
-    names, vectors: findings and float32 (K, D). text: how they were made, `LabelText.page`; closeness: the mean cosine of
-    two training findings, of the raw vectors and of these. `mean` and `turn` are of the training findings alone, so that
-    neither their order nor a finding added later changes a vector. source: what embeds more; None once read from a bundle.
-    """
+    source: LabelText
 
-    names: tuple[str, ...]
-    vectors: np.ndarray
-    mean: np.ndarray
-    turn: np.ndarray | None
-    text: Mapping[str, Any]
-    closeness: tuple[float, float]
-    source: LabelText | None = None
-
-    def __str__(self) -> str:
-        raw, placed = self.closeness
-        prompts = f"{len(self.text['prompts'])} prompt{'s' if len(self.text['prompts']) > 1 else ''}"
-        return f"by {self.text['name']}, {prompts}; mean cosine of two of them {raw:.2f}, as read {placed:.2f}"
-
-    def with_known(self, findings: Sequence[str]) -> "LabelVectors":
+    def with_known(self, findings: Sequence[str]) -> "EmbeddedLabels":
         """The same of these training findings, with the vectors of every other finding that has a description."""
-        return self if self.source is None else label_vectors(self.source, findings, DESCRIPTIONS)
-
-    def of(self, findings: Sequence[str]) -> np.ndarray:
-        """float32 (F, D) of these findings, in their order."""
-        place = {name: i for i, name in enumerate(self.names)}
-        return self.vectors[[place[name] for name in findings]]
-
-    def placed(self, raw: np.ndarray) -> np.ndarray:
-        """Raw vectors (n, D) of the encoder as a head reads them, float32."""
-        return _placed(raw, self.mean, self.turn)
-
-    def facts(self) -> dict[str, Any]:
-        """What a bundle says of its labels; width is D."""
-        closeness = [round(value, 4) for value in self.closeness]
-        return {**self.text, "width": self.vectors.shape[1], "closeness": closeness}
-
-    def to_bytes(self) -> bytes:
-        """The content of a bundle's text.safetensors."""
-        arrays = {"vectors": self.vectors, "mean": self.mean} | ({} if self.turn is None else {"turn": self.turn})
-        page = {"names": self.names, "text": dict(self.text), "closeness": self.closeness}
-        return save({key: np.ascontiguousarray(value) for key, value in arrays.items()}, {"labels": json.dumps(page)})
+        return label_vectors(self.source, findings, DESCRIPTIONS)
 
 
-def label_vectors(text: LabelText, findings: Sequence[str], also: Iterable[str] = ()) -> LabelVectors:
+def label_vectors(text: LabelText, findings: Sequence[str], also: Iterable[str] = ()) -> EmbeddedLabels:
     """The vectors of these training findings, and of others besides."""
     names = tuple(sorted({*findings, *also}))
     raw = _embedded(replace(text, centre=False, whiten=False), names)
@@ -171,29 +132,17 @@ def label_vectors(text: LabelText, findings: Sequence[str], also: Iterable[str] 
         mean = inside.mean(axis=0).astype(np.float32)
     if text.whiten and len(inside) > 1:
         turn = _whitening(inside - inside.mean(axis=0)).astype(np.float32)
-    vectors = _placed(raw, mean, turn)
-    return LabelVectors(names, vectors, mean, turn, text.page(), (closeness(inside), closeness(vectors[trained])), text)
-
-
-def read_label_vectors(path: Path) -> LabelVectors:
-    """The vectors of a bundle's text.safetensors. Raises InputError where it cannot be read."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            page = json.loads(file.metadata()["labels"])
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping, has only keys())
-        told = (page["text"], tuple(page["closeness"]))
-        return LabelVectors(tuple(page["names"]), arrays["vectors"], arrays["mean"], arrays.get("turn"), *told)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            "the label vectors cannot be read", where=path, do="copy the bundle again from where it came"
-        ) from error
+    vectors = placed(raw, mean, turn)
+    return EmbeddedLabels(
+        names, vectors, mean, turn, text.page(), (closeness(inside), closeness(vectors[trained])), text
+    )
 
 
 def closeness(vectors: np.ndarray) -> float:
     """Mean cosine between two different rows of (n, D); NaN for fewer than two."""
-    unit = _unit(vectors.astype(np.float64))
-    pairs = len(unit) * (len(unit) - 1)
-    return float(((unit @ unit.T).sum() - (unit * unit).sum()) / pairs) if pairs else float("nan")
+    rows = unit(vectors.astype(np.float64))
+    pairs = len(rows) * (len(rows) - 1)
+    return float(((rows @ rows.T).sum() - (rows * rows).sum()) / pairs) if pairs else float("nan")
 
 
 _KEPT: dict[tuple[LabelText, str], np.ndarray] = {}  # raw vectors: every stage of a run asks for the same
@@ -204,21 +153,6 @@ def _embedded(text: LabelText, names: Sequence[str]) -> np.ndarray:
     if missing := [name for name in names if (text, name) not in _KEPT]:
         _KEPT.update(zip(((text, name) for name in missing), text.encoder()(missing)))
     return np.stack([_KEPT[text, name] for name in names])
-
-
-def _placed(raw: np.ndarray, mean: np.ndarray, turn: np.ndarray | None) -> np.ndarray:
-    moved = raw.astype(np.float64) - mean
-    if turn is not None:
-        moved = moved @ turn
-    placed: np.ndarray = (_unit(moved) * raw.shape[1] ** 0.5).astype(np.float32)
-    return placed
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows of length 1; a row of zeros stays one."""
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: np.ndarray = vectors / np.where(length > 0, length, 1)
-    return unit
 
 
 def _whitening(centred: np.ndarray) -> np.ndarray:

@@ -15,8 +15,8 @@ from hilum.evaluation.reliability import as_bytes, measure_reliability
 from hilum.inference.gate import measure_distribution, put_distribution
 from hilum.inference.predict import as_predictions, probabilities
 from hilum.inference.tta import tta_logits, used
+from hilum.label_file import FILE as LABELS
 from hilum.models.classifier import Classifier
-from hilum.models.label_vectors import FILE as LABELS
 from hilum.operating_points import OperatingPoint
 from hilum.pixels.spec import PixelSpec
 from hilum.progress import Progress, silent

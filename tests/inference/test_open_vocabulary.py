@@ -14,7 +14,7 @@ from hilum.descriptions import DESCRIPTIONS
 from hilum.errors import InputError
 from hilum.inference.open_vocabulary import chosen
 from hilum.inference.predict import load, predict
-from hilum.models.label_vectors import FILE, read_label_vectors
+from hilum.label_file import FILE, read_label_vectors
 from hilum.tables import read_predictions, read_studies
 from hilum.training.run import train
 from tests.models.text_folders import write_bert

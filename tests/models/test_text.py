@@ -10,12 +10,12 @@ import torch
 from hilum.descriptions import DESCRIPTIONS
 from hilum.errors import HilumError, InputError
 from hilum.findings import FINDING_SETS
+from hilum.label_file import read_label_vectors
 from hilum.models.label_vectors import (
     LabelText,
     check_labels,
     closeness,
     label_vectors,
-    read_label_vectors,
     text_of,
 )
 from hilum.models.text import TEXTS, check_text, encoder
