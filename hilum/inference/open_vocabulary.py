@@ -9,8 +9,9 @@ import torch
 from hilum.bundle import Bundle
 from hilum.errors import HilumError, InputError
 from hilum.findings import canonical
+from hilum.label_file import FILE, LabelVectors, read_label_vectors
 from hilum.models.classifier import Classifier
-from hilum.models.label_vectors import FILE, LabelText, LabelVectors, read_label_vectors
+from hilum.models.label_vectors import LabelText
 
 _SAME = 0.999  # least cosine of a vector embedded again to the one in the bundle; another encoder's is far below
 _NEAR = 0.85  # from this likeness on (difflib's ratio) an unknown name is taken for a known one misspelt
