@@ -32,7 +32,7 @@ from hilum.sources.phantom.worlds import WORLDS, World
 from hilum.tables import finding_names, read_predictions, read_studies, write_predictions, write_studies
 from hilum.training.run import train
 
-RECIPE, TIERS_BY, SIZE, EPOCHS = "phantom_small", "chexfusion-2023", 64, 7
+RECIPE, TIERS_BY, SIZE, EPOCHS = "phantom_small", "chexfusion-2023", 64, 4
 EVERY = FINDING_SETS["cxr-lt-2023"]
 LABELLED = {"practice": FINDING_SETS["nih"], "ward": FINDING_SETS["chexpert"], "university": EVERY}
 SHARED = [name for name in EVERY if all(name in names for names in LABELLED.values())]
