@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hilum.builders import listed
 from hilum.bundle import Bundle
 from hilum.errors import InputError
+from hilum.label_file import FILE, read_label_vectors
 
 Array = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -35,10 +36,12 @@ class Engine(ABC):
     """What computes a bundle's logits.
 
     name: as in ENGINES. attends: whether a reading brings attention. A row's answer does not depend on the other rows.
+    labels: of an open vocabulary the vectors float32 (F, D) of the bundle's findings, else None.
     """
 
     name: str
     attends: bool
+    labels: Array | None = None
 
     def encode(self, images: Array, view: Views | None = None) -> Array:
         """Features (N, C, h, w) of images (N, 1, H, W) float32 in [0, 1]; view int8 (N,), without it unknown throughout."""
@@ -50,13 +53,25 @@ class Engine(ABC):
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def read(self, features: Array, present: Flags, view: Views, demographics: Array | None = None) -> Reading:
-        """Logits (B, F) of studies: features (B, V, C, h, w), present bool (B, V), view int8 (B, V), demographics (B, 4)."""
+    def read(
+        self,
+        features: Array,
+        present: Flags,
+        view: Views,
+        demographics: Array | None = None,
+        labels: Array | None = None,
+    ) -> Reading:
+        """Logits (B, F) of studies: features (B, V, C, h, w), present bool (B, V), view int8 (B, V), demographics (B, 4).
+
+        labels: the vectors (F, D) of other findings than the bundle's, where its vocabulary is open.
+        """
         if demographics is None:
             demographics = np.zeros((len(features), 4), dtype=np.float32)
-        parts: tuple[Any, ...] = (features, present, view, demographics)
-        features, present, view, demographics = map(np.ascontiguousarray, parts)
-        return self._answer(features, present, view, demographics)
+        asked = {} if self.labels is None else {"labels": self.labels if labels is None else labels}
+        parts: dict[str, Any] = {
+            "features": features, "present": present, "view": view, "demographics": demographics, **asked,
+        }  # fmt: skip
+        return self._answer(**{name: np.ascontiguousarray(part) for name, part in parts.items()})
 
     def logits(self, images: Array, present: Flags, view: Views, demographics: Array | None = None) -> Array:
         """Logits (B, F) from images (B, V, 1, H, W) float32 in [0, 1]; what stands in place of an absent one does not matter."""
@@ -69,7 +84,8 @@ class Engine(ABC):
     def _encode(self, images: Array, view: Views) -> Array: ...
 
     @abstractmethod
-    def _answer(self, features: Array, present: Flags, view: Views, demographics: Array) -> Reading: ...
+    def _answer(self, **inputs: Any) -> Reading:
+        """The reading of contiguous arrays by the names of `read`; labels are there where the vocabulary is open."""
 
 
 class _Opens(Protocol):
@@ -103,7 +119,16 @@ def open_engine(bundle: Bundle, name: str) -> Engine:
     for attribute in attributes.split("."):
         opens = getattr(opens, attribute)
     opened: _Opens = opens
-    return opened(bundle)
+    engine = opened(bundle)
+    engine.labels = labels_of(bundle)
+    return engine
+
+
+def labels_of(bundle: Bundle) -> Array | None:
+    """The vectors (F, D) of an open bundle's own findings, None where its vocabulary is closed."""
+    if bundle.vocabulary == "closed":
+        return None
+    return read_label_vectors(bundle.weights_file.parent / FILE).of(bundle.findings)
 
 
 PARITY = "parity.json"  # of each folder of graphs: by precision, what `hilum export` measured against torch

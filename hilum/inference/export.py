@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from hilum.atomic import write_text
 from hilum.batches.dataset import Studies
@@ -29,6 +30,7 @@ from hilum.inference.parity import accept, compared
 from hilum.inference.self_test import SelfTest, largest_difference, read_self_test, write_self_test
 from hilum.inference.torch_engine import AsClassifier, TorchEngine, torch_logits
 from hilum.models.classifier import Classifier
+from hilum.models.heads.queries import LabelQueries
 from hilum.models.looking import Looking, has_attention
 from hilum.pixels.render import render
 from hilum.progress import Progress, silent
@@ -42,7 +44,7 @@ PRECISIONS: dict[str, tuple[str, ...]] = {"onnx": ("fp32",), "openvino": ("fp32"
 
 _TESTED, _SELF_TEST_VIEWS = 4, 2  # studies of the self-test, views of each
 _CALIBRATION = 64  # images that int8's ranges are taken from
-_MOST_IMAGES, _MOST_STUDIES, _MOST_VIEWS = 4096, 4096, 64  # what the graphs are told to allow for
+_MOST_IMAGES, _MOST_STUDIES, _MOST_VIEWS, _MOST_FINDINGS = 4096, 4096, 64, 4096  # what the graphs are told to allow for
 
 
 def export(
@@ -79,6 +81,7 @@ def export(
         def change(folder: Path) -> None:
             write_self_test(test, folder)
             engine = _GRAPHS[to](facts, reference, folder, precision, given)
+            engine.labels = reference.labels
             told.update(_compared(facts, engine, reference, test, given, progress))
             accept(precision, [told["self_test"], *([told["given"]] if given else [])])
             place = folder / f"model.{to}" / PARITY
@@ -174,15 +177,32 @@ class _Read(nn.Module):
         return ask(features, present, view, demographics)
 
 
+class _ReadOpen(nn.Module):
+    """`read` whose findings are an input: the vectors (F, D) of their labels take the place of those the head holds."""
+
+    def __init__(self, model: Classifier):
+        super().__init__()
+        self.read = _Read(model)
+        named = self.read.named_modules()
+        self.places = [f"{name}.vectors" for name, part in named if isinstance(part, LabelQueries)]
+
+    def forward(self, features: Tensor, present: Tensor, view: Tensor, demographics: Tensor, labels: Tensor) -> Any:
+        held = dict.fromkeys(self.places, labels)
+        return functional_call(self.read, held, (features, present, view, demographics))
+
+
 def _onnx(bundle: Bundle, reference: TorchEngine, folder: Path, precision: str, given: Studies | None) -> Engine:
     place = folder / onnx_engine.FOLDER
     place.mkdir(exist_ok=True)
-    write_graphs(reference.classifier, bundle.pixels.size, place)
+    write_graphs(reference.classifier, bundle.pixels.size, place, reference.labels)
     return OnnxEngine(place / onnx_engine.ENCODE, place / onnx_engine.READ)
 
 
-def write_graphs(classifier: Classifier, size: int, folder: Path) -> None:
-    """Write encode.onnx and read.onnx of a classifier of images of `size` pixels a side."""
+def write_graphs(classifier: Classifier, size: int, folder: Path, labels: np.ndarray | None = None) -> None:
+    """Write encode.onnx and read.onnx of a classifier of images of `size` pixels a side.
+
+    labels: the vectors (F, D) of an open vocabulary's findings, which become an input of reading.
+    """
     model = classifier.eval()
     images, view = torch.rand(3, 1, size, size), torch.tensor([1, 3, 2], dtype=torch.int8)
     with torch.no_grad():
@@ -195,13 +215,17 @@ def write_graphs(classifier: Classifier, size: int, folder: Path) -> None:
     )
     of_study = {0: studies, 1: torch.export.Dim("views", min=1, max=_MOST_VIEWS)}
     outputs = ["logits", "attention"] if has_attention(model) else ["logits"]
+    inputs = ["features", "present", "view", "demographics"]
+    example: tuple[Tensor, ...] = (features, present, views, torch.zeros(2, 4))
+    shapes: list[dict[int, Any]] = [of_study, of_study, of_study, {0: studies}]
+    reader: nn.Module = _Read(model)
+    if labels is not None:
+        reader, inputs, example = _ReadOpen(model), [*inputs, "labels"], (*example, torch.from_numpy(labels))
+        shapes.append({0: torch.export.Dim("findings", min=2, max=_MOST_FINDINGS)})
     _write(
         _Encode(model), (images, view), folder / onnx_engine.ENCODE, ["images", "view"], ["features"], ({0: some},) * 2
     )
-    _write(
-        _Read(model), (features, present, views, torch.zeros(2, 4)), folder / onnx_engine.READ,
-        ["features", "present", "view", "demographics"], outputs, (of_study, of_study, of_study, {0: studies}),
-    )  # fmt: skip
+    _write(reader, example, folder / onnx_engine.READ, inputs, outputs, tuple(shapes))
 
 
 def _write(
@@ -227,7 +251,7 @@ def _openvino(bundle: Bundle, reference: TorchEngine, folder: Path, precision: s
         graphs = folder / onnx_engine.FOLDER
         if not graphs.is_dir():
             graphs = scratch
-            write_graphs(reference.classifier, bundle.pixels.size, graphs)
+            write_graphs(reference.classifier, bundle.pixels.size, graphs, reference.labels)
         openvino_engine.convert(graphs / onnx_engine.READ, place / openvino_engine.READ)
         if precision != "int8":
             openvino_engine.convert(graphs / onnx_engine.ENCODE, place / openvino_engine.ENCODE)

@@ -7,7 +7,7 @@ import onnxruntime
 
 from hilum.bundle import Bundle
 from hilum.errors import InputError
-from hilum.inference.engines import Array, Engine, Flags, Reading, Views, offered
+from hilum.inference.engines import Array, Engine, Reading, Views, offered
 
 FOLDER = "model.onnx"
 ENCODE, READ = "encode.onnx", "read.onnx"
@@ -36,8 +36,8 @@ class OnnxEngine(Engine):
         features: Array = _run(self._encoder, images=images, view=view)[0]
         return features
 
-    def _answer(self, features: Array, present: Flags, view: Views, demographics: Array) -> Reading:
-        return Reading(*_run(self._reader, features=features, present=present, view=view, demographics=demographics))
+    def _answer(self, **inputs: Any) -> Reading:
+        return Reading(*_run(self._reader, **inputs))
 
 
 def _session(file: Path, threads: int) -> Any:

@@ -7,7 +7,7 @@ import openvino
 
 from hilum.bundle import Bundle
 from hilum.errors import InputError
-from hilum.inference.engines import Array, Engine, Flags, Reading, Views, offered
+from hilum.inference.engines import Array, Engine, Reading, Views, offered
 
 FOLDER = "model.openvino"
 ENCODE, ENCODE_INT8, READ = "encode.xml", "encode-int8.xml", "read.xml"
@@ -46,8 +46,8 @@ class OpenVinoEngine(Engine):
         features: Array = _run(self._encoder, images=images, view=view)[0]
         return features
 
-    def _answer(self, features: Array, present: Flags, view: Views, demographics: Array) -> Reading:
-        return Reading(*_run(self._reader, features=features, present=present, view=view, demographics=demographics))
+    def _answer(self, **inputs: Any) -> Reading:
+        return Reading(*_run(self._reader, **inputs))
 
 
 def _compiled(file: Path, precision: str, threads: int) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hilum.batches.augment import to_float
 from hilum.batches.dataset import Batch, Studies
 from hilum.bundle import Bundle, read_weights
-from hilum.inference.engines import Array, Engine, Flags, Reading, Views
+from hilum.inference.engines import Array, Engine, Reading, Views, labels_of
 from hilum.models.classifier import Classifier, rebuild_classifier
 from hilum.models.context import Context
 from hilum.models.looking import Looking, has_attention
@@ -80,16 +80,22 @@ class TorchEngine(Engine):
     @classmethod
     def of(cls, bundle: Bundle) -> "TorchEngine":
         """The engine of a bundle, on the CPU. Raises InputError where its weights do not fit its architecture."""
-        return cls(classifier_of(bundle))
+        engine = cls(classifier_of(bundle))
+        engine.labels = labels_of(bundle)
+        return engine
 
     def _encode(self, images: Array, view: Views) -> Array:
         with torch.inference_mode():
             features: Array = self.classifier.encode(torch.from_numpy(images), torch.from_numpy(view)).numpy()
         return features
 
-    def _answer(self, features: Array, present: Flags, view: Views, demographics: Array) -> Reading:
+    def _answer(self, labels: Array | None = None, **inputs: Any) -> Reading:
+        read = self._read
+        if labels is not None and not np.array_equal(labels, self.labels):  # type: ignore[arg-type]
+            twin = self.classifier.asked([str(row) for row in range(len(labels))], torch.from_numpy(labels)).eval()
+            read = Looking(twin).eval() if self.attends else twin.read
         with torch.inference_mode():
-            told = self._read(*map(torch.from_numpy, (features, present, view, demographics)))
+            told = read(**{name: torch.from_numpy(part) for name, part in inputs.items()})
         return Reading(*(part.numpy() for part in told)) if self.attends else Reading(told.numpy())
 
 
