@@ -138,7 +138,7 @@ def draw_curves(curves: list[tuple[str, pl.DataFrame]], names: list[str], path: 
     figure.supxlabel("epoch", fontsize=8)
     figure.supylabel("validation loss, share of the first epoch's", fontsize=8)
     handles, told = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, told, loc="outside lower center", ncols=len(curves), fontsize=8, frameon=False)
+    figure.legend(handles, told, loc="outside upper center", ncols=len(curves), fontsize=8, frameon=False)
     _save(figure, path)
 
 

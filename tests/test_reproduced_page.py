@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/why/reproduced.md").read_text()
 BASELINES = {
     "reproduce_chexfusion_components": "baseline",
+    "reproduce_class_aware": "BCE",
 }
 STORED = {name: json.loads((ROOT / f"bench/results/{name}.json").read_text()) for name in BASELINES}
 ROWS = [(name, row) for name, one in STORED.items() for row in range(len(one["tables"][0]["panels"][0]["rows"]))]
