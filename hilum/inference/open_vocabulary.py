@@ -1,20 +1,20 @@
 """An open bundle asked about findings it was not trained on: by name, or in words of one's own, through its labels' vectors."""
 
-import difflib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
 
 from hilum.bundle import Bundle
 from hilum.errors import HilumError, InputError
-from hilum.findings import canonical
-from hilum.label_file import FILE, LabelVectors, read_label_vectors
+from hilum.inference.vocabulary import carried_labels, chosen
+from hilum.label_file import LabelVectors
 from hilum.models.classifier import Classifier
 from hilum.models.label_vectors import LabelText
+from hilum.models.text import Encode
 
 _SAME = 0.999  # least cosine of a vector embedded again to the one in the bundle; another encoder's is far below
-_NEAR = 0.85  # from this likeness on (difflib's ratio) an unknown name is taken for a known one misspelt
 
 
 def asked_about(
@@ -26,33 +26,31 @@ def asked_about(
     the package of the extra `text` is needed. text_model: the encoder's folder, where the bundle's own cannot be had.
     Raises InputError for a closed bundle, a finding named twice, and a name that is nearly a known one.
     """
-    if bundle.vocabulary != "open":
+    labels = carried_labels(bundle)
+    if labels is None:
         raise InputError(
             "the vocabulary of this bundle is closed: its findings cannot be chosen or added to",
             where=bundle.folder,
             do="leave findings out, or train with a head whose queries are text (recipe zero_shot)",
         )
-    vectors = read_label_vectors(bundle.weights_file.parent / FILE)
-    names = chosen(findings, [*bundle.findings, *vectors.names])
-    unknown = [name for name in names if name not in vectors.names]
-    rows = dict(zip(unknown, _embedded(vectors, bundle.findings[0], unknown, text_model))) if unknown else {}
-    stacked = np.stack([rows[name] if name in rows else vectors.of([name])[0] for name in names])
-    return classifier.asked(names, torch.from_numpy(stacked).to(next(classifier.head.parameters()).device))
+    names = chosen(findings, [*bundle.findings, *labels.names])
+    vectors = vectors_for(labels, bundle.findings[0], names, text_model)
+    return classifier.asked(names, torch.from_numpy(vectors).to(next(classifier.head.parameters()).device))
 
 
-def chosen(findings: Sequence[str], known: Sequence[str]) -> list[str]:
-    """The names as `known` spells them, others as they are. Raises InputError for none, doubles, and what is nearly a known one."""
-    folded = {name.casefold(): name for name in known}
-    names = [folded.get(name.strip().casefold(), canonical(name)) for name in findings if name.strip()]
-    if not names:
-        raise InputError("no finding is named", do='name some, such as "Scoliosis, Bulla"')
-    if doubles := [name for name in names if names.count(name) > 1]:
-        raise InputError(f"{doubles[0]!r} is named twice", do="name each finding once")
-    for name in names:
-        near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=_NEAR)
-        if name not in known and near:
-            raise InputError(f"there is no finding {name!r}", do=f"write {folded[near[0]]!r}, or choose other words")
-    return names
+def vectors_for(labels: LabelVectors, witness: str, names: Sequence[str], text_model: str | None = None) -> np.ndarray:
+    """float32 (F, D) of these names as a head reads them: those that the bundle carries, others embedded.
+
+    witness: a finding that the bundle has, by which its encoder is known from others. Raises InputError as `asked_about`.
+    """
+    unknown = [name for name in names if name not in labels.names]
+    rows = dict(zip(unknown, _embedded(labels, witness, unknown, text_model))) if unknown else {}
+    return np.stack([rows[name] if name in rows else labels.of([name])[0] for name in names])
+
+
+@lru_cache(maxsize=1)
+def _encoder(source: LabelText) -> Encode:
+    return source.encoder()
 
 
 def _embedded(vectors: LabelVectors, witness: str, findings: Sequence[str], model: str | None) -> np.ndarray:
@@ -61,7 +59,7 @@ def _embedded(vectors: LabelVectors, witness: str, findings: Sequence[str], mode
     prompts, against = tuple(told["prompts"]), tuple(told.get("against", ()))
     source = LabelText(told["name"], model or told["model"], told["pooling"], prompts, against)
     try:
-        raw = source.encoder()([witness, *findings])
+        raw = _encoder(source)([witness, *findings])
     except HilumError as error:
         raise InputError(
             f"{findings[0]!r} is none of the {len(vectors.names)} labels that this bundle carries, and its text encoder"

@@ -12,8 +12,8 @@ from hilum.bundle import read_bundle
 from hilum.cli import app
 from hilum.descriptions import DESCRIPTIONS
 from hilum.errors import InputError
-from hilum.inference.open_vocabulary import chosen
 from hilum.inference.predict import load, predict
+from hilum.inference.vocabulary import chosen
 from hilum.label_file import FILE, read_label_vectors
 from hilum.tables import read_predictions, read_studies
 from hilum.training.run import train
