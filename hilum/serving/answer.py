@@ -29,6 +29,7 @@ from hilum.inference.self_test import read_self_test, sigmoid
 from hilum.inference.zones import as_png, onto_image, peak_of, words_of
 from hilum.operating_points import calibrated_logits, is_calibrated
 from hilum.pixels.isolated.decoder import Decoder
+from hilum.serving.own import asking, can_ask, findings_of
 from hilum.serving.pictures import Picture, check_one_study, picture_of, reading_order
 from hilum.serving.problems import Problem
 from hilum.tables import VIEWS
@@ -122,7 +123,7 @@ class Answerer:
         return self.model | {
             "findings": [self._finding(name) for name in bundle.findings], "pixels": bundle.pixels.as_dict(), "views": bundle.views,
             "sources": bundle.sources, "licence": bundle.licence, "trained_with": bundle.hilum_version, "gate": self.gate,
-            "distribution": self.distribution is not None, "methods": self.methods, "research_only": BANNER,
+            "own_findings": can_ask(bundle, self.engine), "distribution": self.distribution is not None, "methods": self.methods, "research_only": BANNER,
         }  # fmt: skip
 
     @property
@@ -255,16 +256,29 @@ class Answerer:
         told = {one.index: float(value) for one, value in zip(study.read, alone)}
         return [told.get(one.index) for one in study.pictures]
 
+    def own(self, study: Prepared, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Findings that the model was not trained on, as an answer has them. Raises Problem where it cannot be asked."""
+        place = {one.index: row for row, one in enumerate(study.read)}
+        with self._turn:
+            engine, spelt = asking(self.bundle, self.engine, names)
+            files = [place.get(one.index) for one in study.pictures]
+            return findings_of(engine, spelt, study.images, study.view, study.person.numbers(), files)
+
     def explained(self, study: Prepared, names: Sequence[str], method: str | None = None) -> dict[str, Any]:
         """Heat maps of these findings on every picture that was read, as plain values for JSON. Raises Problem."""
         if method is not None and method not in self.methods:
             raise Problem("no-such-method", f"This engine can explain by {', '.join(self.methods)}.")
         known = {name: place for place, name in enumerate(self.bundle.findings)}
-        if any(name not in known for name in names):
+        unknown = any(name not in known for name in names)
+        if unknown and not can_ask(self.bundle, self.engine):
             raise Problem("unknown-finding", "See GET /api/v1/bundle for the findings of this model.")
         with self._turn:
+            engine = self.engine
+            if unknown:
+                engine, names = asking(self.bundle, engine, names)
+                known = {name: place for place, name in enumerate(names)}
             found = explain(
-                self.engine, study.images, study.view, study.person.numbers(), [known[name] for name in names], method
+                engine, study.images, study.view, study.person.numbers(), [known[name] for name in names], method
             )
         maps = []
         for name, of_views in zip(names, found.maps):

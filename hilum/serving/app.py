@@ -21,6 +21,7 @@ from hilum.serving.decoders import Decoders
 from hilum.serving.door import Door
 from hilum.serving.guard import Guard
 from hilum.serving.metrics import CONTENT_TYPE, Metrics
+from hilum.serving.own import names_of
 from hilum.serving.page import page_routes
 from hilum.serving.places import Place, Places
 from hilum.serving.problems import Problem
@@ -74,8 +75,6 @@ class Room:
             raise Problem("bad-field", "Give one view for each file, or none.")
         person = Person(_age(form), _one_of(_single(form, "sex"), SEXES, "sex"))  # type: ignore[arg-type]
         show = _one_of(_single(form, "images"), ("true", "false"), "images") == "true"
-        if form.texts("findings"):
-            raise Problem("closed-vocabulary", "Leave the field findings out.")
         pictures = await self.decoders.pictures(
             form.files, self.answerer.bundle.pixels, views or [None] * len(form.files), show=show
         )
@@ -160,9 +159,15 @@ def _study_routes(app: FastAPI, room: Room) -> None:
     )  # fmt: skip
     async def predict(request: Request) -> Response:
         with room.places.one() as place:
-            _, study = await study_of(request, "predict", place)
+            form, study = await study_of(request, "predict", place)
+            own = names_of(_single(form, "findings"), room.answerer.bundle)
+            if own:  # before the others, so that what cannot be asked is told at once
+                added = await room.within(asyncio.to_thread(room.answerer.own, study, own))
             asked = await room.asked(study)
-            return room.answered(request, await asyncio.to_thread(room.answerer.told, study, asked))
+            told = await asyncio.to_thread(room.answerer.told, study, asked)
+            if own:
+                told["findings"] += added
+            return room.answered(request, told)
 
     @app.post(
         "/api/v1/explain", response_model=schema.Explanation, responses=schema.problems_of(*_OF_STUDIES),

@@ -119,7 +119,7 @@ def test_two_views_hang_frontal_first_and_each_has_its_map(page):
         ["sex", "F"],
     ]
     assert page.evaluate("sent") == [*expected, ["images", "true"]]
-    expect(page.locator(".film .name")).to_have_text(["1. PA", "2. Lateral"])
+    expect(page.locator(".film .name")).to_have_text(["2. PA", "1. Lateral"])
     expect(page.locator(".film").first.locator(".size")).to_contain_text("150 \u00d7 200")
     expect(page.locator(".film").first.locator(".side.right")).to_be_visible()
     expect(page.locator(".film").last.locator(".side.right")).to_be_hidden()

@@ -25,9 +25,9 @@ def test_facts_of_the_bundle_are_escaped_and_shortened():
     assert "2 findings" in html
 
 
-def test_findings_of_ones_own_are_asked_for_only_where_the_vocabulary_is_open():
+def test_findings_of_ones_own_are_asked_for_only_where_they_can_be_answered():
     assert 'id="own"' not in render(FACTS)
-    assert 'id="own"' in render({**FACTS, "vocabulary": "open"})
+    assert 'id="own"' in render({**FACTS, "own_findings": True})
 
 
 def test_nothing_stands_inline_and_nothing_comes_from_elsewhere():

@@ -1,7 +1,7 @@
 // The reading room: files in, one study at a time; what it answers is shown, and kept in this window's memory alone.
 
 import { Problem, explain, predict, useKey } from "./api.js";
-import { VIEWS, byId, el, percent, plural } from "./dom.js";
+import { byId, el, percent, plural } from "./dom.js";
 import { Film, hung } from "./film.js";
 import { findingsOf, margin } from "./findings.js";
 
@@ -51,25 +51,24 @@ async function show(told, asked, signal) {
   shown = null;
   byId("heat").hidden = true;
   const order = hung(told.images);
-  const made = order.map((image, place) => new Film(image, place + 1, (view) => changeView(image.file_index, view)));
+  const made = order.map((image) => new Film(image, (view) => changeView(image.file_index, view)));
   await Promise.all(made.filter((film) => film.image.png).map((film) => film.load()));
   if (signal?.aborted) return;
   [films, answer] = [made, { ...told, images: order, asked }];
   const box = byId("lightbox");
   box.replaceChildren(...films.map((film) => film.node));
   box.classList.toggle("one", films.length === 1);
-  const seen = { ...told, images: order, findings: told.findings.map((each) => ({ ...each, views: order.map((image) => each.views?.[told.images.indexOf(image)] ?? null) })) };
-  byId("result").replaceChildren(...findingsOf(seen, toggle).filter(Boolean));
+  byId("result").replaceChildren(...findingsOf(told, toggle).filter(Boolean));
   state("answer");
   const above = told.findings.filter((each) => each.positive).length;
   say(told.in_distribution === false ? "Read, with a warning." : `Read: ${plural(above, "finding")} above the operating point.`);
 }
 
-async function toggle(name, button) {
-  if (shown === button) return hide();
+async function toggle(name, asking) {
+  if (shown === asking) return hide();
   const { asked } = answer;
   say(`Looking where ${name} is seen …`);
-  button.disabled = true;
+  asking.disabled = true;
   try {
     answer.maps ??= {};
     answer.maps[name] ??= (await explain(asked, name, waiting.signal)).maps;
@@ -80,14 +79,14 @@ async function toggle(name, button) {
     byId("heat-name").textContent = name;
     byId("heat-method").textContent = METHODS[maps[0]?.method] ?? maps[0]?.method ?? "";
     byId("heat").hidden = false;
-    button.setAttribute("aria-pressed", "true");
-    shown = button;
+    asking.setAttribute("aria-pressed", "true");
+    shown = asking;
     say(""); // the words stand under the images, and are read out there
   } catch (error) {
-    if (error.name !== "AbortError") tell(error, () => toggle(name, button));
+    if (error.name !== "AbortError") tell(error, () => toggle(name, asking));
   } finally {
-    button.disabled = false;
-    if (document.activeElement === document.body) button.focus();
+    asking.disabled = false;
+    if (document.activeElement === document.body) asking.focus();
   }
 }
 
@@ -108,19 +107,22 @@ function hide() {
 
 function tell(error, retry) {
   const problem = error instanceof Problem ? error : new Problem(0, "page", "This page failed. Reload it and try again.");
-  const place = films.find((film) => film.image.file_index === problem.index);
-  const which = problem.index === null || problem.index === undefined || study.files.length < 2 ? "" : `File ${problem.index + 1}${place ? ` (${VIEWS[place.image.view]})` : ""}: `;
-  const parts = [el("p", {}, el("strong", {}, which), problem.message, problem.wait ? ` The server asks to wait ${plural(problem.wait, "second")}.` : "")];
+  const one = (problem.index ?? null) !== null && study.files.length > 1;
+  const which = one ? `File ${problem.index + 1}: ` : "";
+  const wait = problem.wait ? ` The server asks to wait ${plural(problem.wait, "second")}.` : "";
+  const parts = [el("p", {}, el("strong", {}, which), problem.message, wait)];
   const passing = [0, 408, 429, 500, 502, 503, 504].includes(problem.status);
   if (problem.status === 401) parts.push(...keyField(retry));
-  else if (passing && study.files.length) parts.push(el("button", { type: "button", onclick: retry }, "Try again"));
-  else if (problem.index !== null && study.files.length > 1) parts.push(el("button", { type: "button", onclick: () => leaveOut(problem.index) }, "Read without it"));
+  else if (passing && study.files.length) parts.push(button("Try again", retry));
+  else if (one) parts.push(button("Read without it", () => leaveOut(problem.index)));
   else if (study.files.length === 1) Object.assign(study, { files: [], views: [] });
   byId("problem").replaceChildren(...parts);
   byId("problem").hidden = false;
   state(answer && problem.status !== 401 && films.length ? "answer" : "problem");
   say("");
 }
+
+const button = (text, onclick) => el("button", { type: "button", onclick }, text);
 
 function leaveOut(index) {
   study.files.splice(index, 1);
@@ -130,7 +132,8 @@ function leaveOut(index) {
 
 function keyField(retry) {
   const field = el("input", { type: "password", id: "key", autocomplete: "off" });
-  const form = el("form", { class: "row" }, el("label", { for: "key" }, "Key of this server"), field, el("button", { type: "submit" }, "Use it"));
+  const label = el("label", { for: "key" }, "Key of this server");
+  const form = el("form", { class: "row" }, label, field, el("button", { type: "submit" }, "Use it"));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     useKey(field.value);
@@ -150,7 +153,8 @@ function list() {
   byId("earlier-list").replaceChildren(
     ...earlier.map(({ told, asked }) => {
       const most = [...told.findings].sort((a, b) => margin(b) - margin(a))[0];
-      const said = told.in_distribution === false ? "unlike the training images" : most ? `${most.name} ${percent(most.probability)}` : "";
+      const found = most ? `${most.name} ${percent(most.probability)}` : "";
+      const said = told.in_distribution === false ? "unlike the training images" : found;
       const back = () => {
         Object.assign(study, { files: [...asked.files], views: [...asked.views] });
         byId("age").value = asked.age;
@@ -158,7 +162,7 @@ function list() {
         byId("problem").hidden = true;
         show(told, asked);
       };
-      return el("li", {}, el("button", { type: "button", onclick: back }, `${told.read_at} · ${plural(asked.files.length, "image")} · ${said}`));
+      return el("li", {}, button(`${told.read_at} · ${plural(asked.files.length, "image")} · ${said}`, back));
     }),
   );
 }
@@ -194,7 +198,8 @@ function begin() {
 function save() {
   const { asked, maps, images, ...told } = answer;
   const plain = { ...told, images: images.map(({ png, ...image }) => image) };
-  const link = el("a", { href: URL.createObjectURL(new Blob([JSON.stringify(plain, null, 1)], { type: "application/json" })), download: `hilum-${told.request_id}.json` });
+  const text = new Blob([JSON.stringify(plain, null, 1)], { type: "application/json" });
+  const link = el("a", { href: URL.createObjectURL(text), download: `hilum-${told.request_id}.json` });
   link.click();
   URL.revokeObjectURL(link.href);
 }
@@ -213,9 +218,9 @@ byId("new").addEventListener("click", begin);
 byId("print").addEventListener("click", () => window.print());
 byId("save").addEventListener("click", save);
 byId("heat-off").addEventListener("click", () => {
-  const button = shown;
+  const asked = shown;
   hide();
-  button?.focus();
+  asked?.focus();
 });
 byId("opacity").addEventListener("input", (event) => {
   for (const film of films) film.opacity(event.target.value / 100);

@@ -7,9 +7,10 @@ const PAN = 0.06; // of the view, for one key
 const FRONTAL = new Set(["PA", "AP"]);
 
 export class Film {
-  /** image: of the answer, with png; number: as the reader counts; changed(view): called where another view is chosen. */
-  constructor(image, number, changed) {
+  /** image: of the answer, with png; changed(view): called where another view is chosen. Its number counts files as they came. */
+  constructor(image, changed) {
     this.image = image;
+    const number = image.file_index + 1;
     this.node = document.getElementById("film").content.firstElementChild.cloneNode(true);
     this.find = (selector) => this.node.querySelector(selector);
     this.view = this.find(".view");

@@ -4,10 +4,24 @@ import { VIEWS, el, percent, plural } from "./dom.js";
 
 const WIDEST = 4; // log odds from the operating point to either end of a bar
 const TIERS = { head: "frequent in training", medium: "less frequent in training", tail: "rare in training" };
+const MEASURES = {
+  ap: "average precision",
+  auroc: "AUROC",
+  f1: "F1",
+  sensitivity: "sensitivity",
+  specificity: "specificity",
+  ece: "calibration error",
+};
+
+const quiet = (text) => el("p", { class: "quiet" }, text);
+const terms = (rows, shown = (value) => value) => el("dl", {}, rows.map(([term, value]) => [el("dt", {}, term), el("dd", {}, shown(value))]));
 
 /** Distance in log odds from the operating point; without one, from even odds. */
 export function margin({ probability, threshold }) {
-  const odds = (chance) => Math.log(Math.min(1 - 1e-9, Math.max(1e-9, chance)) / (1 - Math.min(1 - 1e-9, Math.max(1e-9, chance))));
+  const odds = (chance) => {
+    const inside = Math.min(1 - 1e-9, Math.max(1e-9, chance));
+    return Math.log(inside / (1 - inside));
+  };
   return odds(probability) - odds(threshold ?? 0.5);
 }
 
@@ -18,17 +32,16 @@ export function findingsOf(answer, show) {
   const above = known.filter((each) => each.positive);
   const below = known.filter((each) => !each.positive);
   const list = (findings) => el("ul", {}, findings.map((each) => one(each, answer, show)));
+  const group = (title, findings) => el("section", { class: "group" }, el("h3", {}, title), list(findings));
   const body = el(
     "div",
     { class: "groups" },
-    known.length ? el("p", { class: "quiet" }, "The mark in each bar is the finding's operating point; the bar is how far its odds lie from it.") : null,
-    el(
-      "section",
-      { class: "group" },
-      el("h3", {}, above.length ? `${plural(above.length, "finding")} above the operating point` : "No finding lies above its operating point"),
-      list(above),
-    ),
-    free.length ? el("section", { class: "group" }, el("h3", {}, `${plural(free.length, "finding")} without an operating point`), list(free)) : null,
+    quiet("The mark in each bar is the finding's operating point; the bar is how far its odds lie from it."),
+    answer.model.calibration ? null : quiet("These probabilities are not calibrated: compare them with the operating points alone."),
+    above.length
+      ? group(`${plural(above.length, "finding")} above the operating point`, above)
+      : group("No finding lies above its operating point", []),
+    free.length ? group(`${plural(free.length, "finding")} without an operating point`, free) : null,
     below.length
       ? el("details", { class: "group", open: !above.length && !free.length }, el("summary", {}, `${plural(below.length, "finding")} below`), list(below))
       : null,
@@ -42,74 +55,80 @@ function one(finding, answer, show) {
   const bar = el("i");
   bar.style.setProperty("--from", `${50 + 100 * Math.min(0, distance)}%`);
   bar.style.setProperty("--long", `${100 * Math.abs(distance)}%`);
-  const said = threshold === null ? "no operating point" : `${positive ? "above" : "below"} its operating point ${percent(threshold)}`;
-  const told = [said, TIERS[finding.tier], finding.zero_shot ? "zero-shot" : null].filter(Boolean).join(" · ");
+  const where = {
+    type: "button",
+    "aria-pressed": "false",
+    "aria-label": `Show where: ${name}`,
+    "data-finding": name,
+    onclick: (event) => show(name, event.currentTarget),
+  };
+  const point = threshold === null ? "no operating point" : `${positive ? "above" : "below"} its operating point ${percent(threshold)}`;
+  const told = [point, TIERS[finding.tier], finding.zero_shot ? "zero-shot" : null].filter(Boolean).join(" · ");
   return el(
     "li",
     { class: `finding${positive ? " above" : ""}` },
-    el(
-      "div",
-      { class: "top" },
-      el("span", { class: "name" }, name),
-      el("span", { class: "chance" }, percent(probability)),
-      el("button", { type: "button", "aria-pressed": "false", "aria-label": `Show where: ${name}`, "data-finding": name, onclick: (event) => show(name, event.currentTarget) }, "Where"),
-    ),
+    el("div", { class: "top" }, el("span", { class: "name" }, name), el("span", { class: "chance" }, percent(probability)), el("button", where, "Where")),
     threshold === null ? null : el("div", { class: "scale", "aria-hidden": "true" }, bar),
-    el("details", {}, el("summary", {}, told, el("span", { class: "hushed" }, `: more about ${name}`)), facts(finding, answer)),
+    el("details", {}, el("summary", {}, told, el("span", { class: "hushed" }, `: more about ${name}`)), terms(facts(finding, answer))),
   );
 }
 
+/** What there is to know of a finding, as pairs of words. */
 function facts(finding, answer) {
   const rows = [];
-  const alone = (finding.views ?? []).map((chance, index) => ({ chance, index })).filter(({ chance }) => chance !== null);
+  const alone = (finding.views ?? []).map((chance, place) => ({ chance, image: answer.images[place] })).filter(({ chance }) => chance !== null);
   if (alone.length > 1) {
-    const told = alone.map(({ chance, index }) => `image ${index + 1} (${VIEWS[answer.images[index].view]}) ${percent(chance)}`);
+    const told = alone.map(({ chance, image }) => `image ${image.file_index + 1} (${VIEWS[image.view]}) ${percent(chance)}`);
     const [most] = alone.toSorted((a, b) => b.chance - a.chance);
-    rows.push(["Each image read alone", told.join(", ")], ["Speaks for it most", `image ${most.index + 1}`]);
+    rows.push(["Each image read alone", told.join(", ")], ["Speaks for it most", `image ${most.image.file_index + 1}`]);
   }
   if (finding.training_known) {
-    const share = finding.training_positives / finding.training_known;
-    rows.push(["In training", `${finding.training_positives.toLocaleString("en")} of ${plural(finding.training_known, "known study", "known studies")} (${percent(share)})`]);
+    const { training_positives: positives, training_known: known } = finding;
+    rows.push(["In training", `${positives.toLocaleString("en")} of ${studies(known)} (${percent(positives / known)})`]);
   }
   const measured = finding.reliability;
-  const names = { ap: "average precision", auroc: "AUROC", ece: "calibration error", f1: "F1", sensitivity: "sensitivity", specificity: "specificity" };
-  if (measured) for (const [key, label] of Object.entries(names)) if (measured[key] !== null && measured[key] !== undefined) rows.push([label, interval(measured[key])]);
-  if (measured) rows.push(["Measured on", `${measured.positives.toLocaleString("en")} positives among ${plural(measured.known, "known study", "known studies")}. ${measured.measured_on ?? ""}`]);
-  if (!measured) rows.push(["Reliability", "not measured"]);
-  return el("dl", {}, rows.map(([term, value]) => [el("dt", {}, term), el("dd", {}, value)]));
+  if (!measured) return [...rows, ["Reliability", "not measured"]];
+  const given = Object.entries(MEASURES).filter(([key]) => measured[key] !== null && measured[key] !== undefined);
+  rows.push(...given.map(([key, label]) => [label, interval(measured[key])]));
+  rows.push(["Measured on", `${measured.positives.toLocaleString("en")} positives among ${studies(measured.known)}. ${measured.measured_on ?? ""}`]);
+  return rows;
 }
+
+const studies = (count) => plural(count, "known study", "known studies");
 
 const interval = (value) =>
   Array.isArray(value) ? `${value[0].toFixed(2)} [${value[1]?.toFixed(2)}, ${value[2]?.toFixed(2)}]` : Number(value).toFixed(2);
 
 function warning(answer, body) {
-  if (answer.in_distribution === null || answer.in_distribution === undefined)
-    return el("p", { class: "quiet" }, "This model cannot tell whether these images resemble those it was trained on.");
   if (answer.in_distribution) return null;
+  if (answer.in_distribution !== false) return quiet("This model cannot tell whether these images resemble those it was trained on.");
   body.hidden = true;
-  const box = el(
+  const reveal = (event) => {
+    body.hidden = false;
+    event.currentTarget.remove();
+    body.querySelector("button")?.focus();
+  };
+  return el(
     "section",
     { class: "warning", "aria-label": "Warning" },
     el("h3", {}, "These images are unlike those the model was trained on"),
     el("ul", {}, (answer.distribution?.reasons ?? []).map((reason) => el("li", {}, reason))),
     el("p", {}, "What it says of them may mean nothing."),
-    el("button", { type: "button", onclick: (event) => { body.hidden = false; event.currentTarget.remove(); body.querySelector("button")?.focus(); } }, "Show the findings all the same"),
+    el("button", { type: "button", onclick: reveal }, "Show the findings all the same"),
   );
-  return box;
 }
 
-const unknown = ({ unknown: parts }) => (parts?.length ? el("p", { class: "quiet" }, `Not known to the model: ${parts.join(", ")}.`) : null);
+const unknown = ({ unknown: parts }) => (parts?.length ? quiet(`Not known to the model: ${parts.join(", ")}.`) : null);
 
-function provenance(answer) {
-  const { model } = answer;
+function provenance({ model, request_id, read_at }) {
   const rows = [
     ["Model", model.identity?.slice(0, 12)],
     ["Operating points", model.calibration?.slice(0, 12)],
     ["Engine", model.engine],
     ["hilum", model.hilum_version],
-    ["Request", answer.request_id],
-    ["Read", answer.read_at],
+    ["Request", request_id],
+    ["Read", read_at],
   ].filter(([, value]) => value);
-  return el("section", { class: "provenance", "aria-label": "Where this answer comes from" }, model.note ? el("p", {}, model.note) : null,
-    el("dl", {}, rows.map(([term, value]) => [el("dt", {}, term), el("dd", {}, el("code", {}, value))])));
+  const note = model.note ? el("p", {}, model.note) : null;
+  return el("section", { class: "provenance", "aria-label": "Where this answer comes from" }, note, terms(rows, (value) => el("code", {}, value)));
 }
