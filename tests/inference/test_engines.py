@@ -1,6 +1,8 @@
 """Every engine gives torch's answers, whatever the number of images, studies and views and whoever stands beside a study."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -222,3 +224,38 @@ def test_predict_answers_alike_on_every_engine(bundle, tmp_path):
     assert (turned[FINDINGS[0]] - tables[0][FINDINGS[0]]).abs().max() > 1e-3
     with pytest.raises(InputError, match="Use the engine torch"):
         load(bundle, engine="onnx").predict(studies, findings=["Mass"])
+
+
+def test_nobody_is_told_that_openvino_is_used(bundle, tmp_path):
+    """openvino brings a package that reports its use; it does so from `convert_model`, by a process and a socket of its own."""
+    pytest.importorskip("openvino")
+    code = f"""
+import sys
+from pathlib import Path
+seen = []
+def watch(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.fork", "os.posix_spawn"):
+        seen.append((event, str(arguments)[:200]))
+sys.addaudithook(watch)
+import numpy as np
+from hilum.inference.openvino_engine import OpenVinoEngine, convert
+graphs, out = Path({str(bundle)!r}) / "model.onnx", Path({str(tmp_path)!r})
+for name in ("encode", "read"):
+    convert(graphs / (name + ".onnx"), out / (name + ".xml"))
+engine = OpenVinoEngine(out / "encode.xml", out / "read.xml")
+features = engine.encode(np.zeros((2, 1, {SIZE}, {SIZE}), np.float32))
+engine.read(features[None], np.ones((1, 2), bool), np.ones((1, 2), np.int8))
+import socket
+try:
+    socket.create_connection(("127.0.0.1", 1), 0.1)
+except OSError:
+    pass
+print(seen)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    seen = done.stdout.strip().splitlines()[-1]
+    assert seen.count("socket.connect") == 1, seen
+    assert "127.0.0.1" in seen, "the one that the test itself made, so that the watch is known to see"
+    assert "Popen" not in seen
+    assert "fork" not in seen
