@@ -39,7 +39,8 @@ class QueryLayer(nn.Module):
         if self.together is None:
             return queries
         normed = self.norms[2](queries)
-        return queries + self.dropout(self.together(normed, normed))
+        met: Tensor = queries + self.dropout(self.together(normed, normed))
+        return met
 
 
 class LabelQuery(nn.Module):
