@@ -2,6 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
+from copy import copy
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from hilum.builders import listed
 from hilum.bundle import Bundle
 from hilum.errors import InputError
-from hilum.label_file import FILE, read_label_vectors
+from hilum.inference.vocabulary import carried_labels
 
 Array = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -36,7 +37,7 @@ class Engine(ABC):
     """What computes a bundle's logits.
 
     name: as in ENGINES. attends: whether a reading brings attention. A row's answer does not depend on the other rows.
-    labels: of an open vocabulary the vectors float32 (F, D) of the bundle's findings, else None.
+    labels: of an open vocabulary the vectors float32 (F, D) of the findings that it answers for, else None.
     """
 
     name: str
@@ -53,25 +54,25 @@ class Engine(ABC):
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def read(
-        self,
-        features: Array,
-        present: Flags,
-        view: Views,
-        demographics: Array | None = None,
-        labels: Array | None = None,
-    ) -> Reading:
-        """Logits (B, F) of studies: features (B, V, C, h, w), present bool (B, V), view int8 (B, V), demographics (B, 4).
-
-        labels: the vectors (F, D) of other findings than the bundle's, where its vocabulary is open.
-        """
+    def read(self, features: Array, present: Flags, view: Views, demographics: Array | None = None) -> Reading:
+        """Logits (B, F) of studies: features (B, V, C, h, w), present bool (B, V), view int8 (B, V), demographics (B, 4)."""
         if demographics is None:
             demographics = np.zeros((len(features), 4), dtype=np.float32)
-        asked = {} if self.labels is None else {"labels": self.labels if labels is None else labels}
-        parts: dict[str, Any] = {
-            "features": features, "present": present, "view": view, "demographics": demographics, **asked,
-        }  # fmt: skip
+        parts: dict[str, Any] = {"features": features, "present": present, "view": view, "demographics": demographics}
+        if self.labels is not None:
+            parts["labels"] = self.labels
         return self._answer(**{name: np.ascontiguousarray(part) for name, part in parts.items()})
+
+    def asked(self, labels: Array) -> "Engine":
+        """The same model asked about other findings, by the vectors (K, D) of their labels, each by itself.
+
+        Raises InputError where the vocabulary is closed.
+        """
+        if self.labels is None:
+            raise InputError("the vocabulary of this bundle is closed", do="leave findings out")
+        twin = copy(self)
+        twin.labels = labels
+        return twin
 
     def logits(self, images: Array, present: Flags, view: Views, demographics: Array | None = None) -> Array:
         """Logits (B, F) from images (B, V, 1, H, W) float32 in [0, 1]; what stands in place of an absent one does not matter."""
@@ -126,9 +127,8 @@ def open_engine(bundle: Bundle, name: str) -> Engine:
 
 def labels_of(bundle: Bundle) -> Array | None:
     """The vectors (F, D) of an open bundle's own findings, None where its vocabulary is closed."""
-    if bundle.vocabulary == "closed":
-        return None
-    return read_label_vectors(bundle.weights_file.parent / FILE).of(bundle.findings)
+    carried = carried_labels(bundle)
+    return None if carried is None else carried.of(bundle.findings)
 
 
 PARITY = "parity.json"  # of each folder of graphs: by precision, what `hilum export` measured against torch
@@ -138,7 +138,8 @@ def offered(bundle: Bundle, folder: str, precision: str) -> Path:
     """The folder of a bundle's graphs. Raises InputError unless they were exported at this precision and kept to its tolerance."""
     place = bundle.weights_file.parent / folder
     told = json.loads((place / PARITY).read_text(encoding="utf-8")) if (place / PARITY).is_file() else {}
-    if told.get(precision, {}).get("identity") != bundle.identity:
+    measured = told.get(precision, {})
+    if measured.get("identity") != bundle.identity or ("added" in measured) != (bundle.vocabulary == "open"):
         options = "" if precision == "fp32" else f" --precision {precision}"
         raise InputError(
             f"this bundle has not been exported to {folder.removeprefix('model.')} in {precision}",

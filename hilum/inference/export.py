@@ -29,6 +29,8 @@ from hilum.inference.onnx_engine import OnnxEngine
 from hilum.inference.parity import accept, compared
 from hilum.inference.self_test import SelfTest, largest_difference, read_self_test, write_self_test
 from hilum.inference.torch_engine import AsClassifier, TorchEngine, torch_logits
+from hilum.inference.vocabulary import carried_labels
+from hilum.label_file import LabelVectors
 from hilum.models.classifier import Classifier
 from hilum.models.heads.queries import LabelQueries
 from hilum.models.looking import Looking, has_attention
@@ -83,7 +85,7 @@ def export(
             engine = _GRAPHS[to](facts, reference, folder, precision, given)
             engine.labels = reference.labels
             told.update(_compared(facts, engine, reference, test, given, progress))
-            accept(precision, [told["self_test"], *([told["given"]] if given else [])])
+            accept(precision, [told[part] for part in ("self_test", "added", "given") if part in told])
             place = folder / f"model.{to}" / PARITY
             known = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
             write_text(place, json.dumps(known | {precision: told}, indent=2) + "\n")
@@ -136,6 +138,8 @@ def _compared(
         "self_test": compared(bundle, answers, reference_logits(reference, test), None),
         "neighbours": _neighbours(engine, test, answers),
     }
+    if carried := carried_labels(bundle):
+        told["added"] = _added(bundle, carried, engine, reference, test)
     if given is not None:
         ours, theirs = (
             torch_logits(model, given, batch_size=16, progress=progress, label=f"Asking {name}")
@@ -156,6 +160,22 @@ def _neighbours(engine: Engine, test: SelfTest, together: np.ndarray) -> float:
     rows = [slice(row, row + 1) for row in range(len(images))]
     alone = [engine.logits(images[row], test.present[row], test.view[row], test.demographics[row]) for row in rows]
     return largest_difference(np.concatenate(alone), together)
+
+
+def _added(bundle: Bundle, carried: LabelVectors, engine: Engine, reference: Engine, test: SelfTest) -> dict[str, Any]:
+    """What comes of asking about every finding that an open bundle carries a vector of.
+
+    largest_difference: of a probability of those it was not trained on, to torch's. others: by how much a logit of those
+    that it was trained on changes at most because more is asked, as a share of its size where that is above 1.
+    """
+    more, own = [name for name in carried.names if name not in bundle.findings], len(bundle.findings)
+    vectors, plain = carried.of([*bundle.findings, *more]), test.asked(engine)
+    ours, theirs = (test.asked(one.asked(vectors)) for one in (engine, reference))
+    return {
+        "findings": len(more),
+        "largest_difference": largest_difference(ours[:, own:], theirs[:, own:]) if more else 0.0,
+        "others": float((np.abs(ours[:, :own] - plain) / np.maximum(np.abs(plain), 1)).max()),
+    }
 
 
 class _Encode(nn.Module):

@@ -16,6 +16,9 @@ from hilum.operating_points import calibrated_logits
 # is judged by what it does to a ranking: mAP, over findings with enough positives to be measured.
 TOLERANCES = {"fp32": 1e-4, "bf16": 0.01}
 MAP_LOSS, MIN_POSITIVES = 0.002, 10
+OTHERS = (
+    1e-6  # by how much a logit may change because further findings are asked about (of its size, where that is above 1)
+)
 
 
 def compared(bundle: Bundle, ours: np.ndarray, reference: np.ndarray, labels: np.ndarray | None) -> dict[str, Any]:
@@ -49,6 +52,11 @@ def accept(precision: str, told: Sequence[dict[str, Any]]) -> None:
     if precision in TOLERANCES and worst > TOLERANCES[precision]:
         raise InputError(
             f"in {precision} a probability changes by {worst:.2g}, more than {TOLERANCES[precision]:g}: it is not offered",
+            do="use another engine or precision",
+        )
+    if (changed := max(part.get("others", 0.0) for part in told)) > OTHERS:
+        raise InputError(
+            f"a logit changes by {changed:.2g} where further findings are asked about, more than {OTHERS:g}: it is not offered",
             do="use another engine or precision",
         )
     if precision not in TOLERANCES:

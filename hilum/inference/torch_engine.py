@@ -89,13 +89,17 @@ class TorchEngine(Engine):
             features: Array = self.classifier.encode(torch.from_numpy(images), torch.from_numpy(view)).numpy()
         return features
 
+    def asked(self, labels: Array) -> "TorchEngine":
+        super().asked(labels)  # or refused
+        names = [str(row) for row in range(len(labels))]
+        twin = TorchEngine(self.classifier.asked(names, torch.from_numpy(labels)), self.name)
+        twin.labels = labels
+        return twin
+
     def _answer(self, labels: Array | None = None, **inputs: Any) -> Reading:
-        read = self._read
-        if labels is not None and not np.array_equal(labels, self.labels):  # type: ignore[arg-type]
-            twin = self.classifier.asked([str(row) for row in range(len(labels))], torch.from_numpy(labels)).eval()
-            read = Looking(twin).eval() if self.attends else twin.read
+        """labels: those that the classifier holds."""
         with torch.inference_mode():
-            told = read(**{name: torch.from_numpy(part) for name, part in inputs.items()})
+            told = self._read(**{name: torch.from_numpy(part) for name, part in inputs.items()})
         return Reading(*(part.numpy() for part in told)) if self.attends else Reading(told.numpy())
 
 
