@@ -55,3 +55,18 @@ def test_the_page_shows_the_figures_on_file(page):
         assert page.with_figures(text, json.loads(page.RESULT.read_text())) == text
     else:
         assert "Not measured yet" in text
+
+
+def test_the_page_on_label_texts_has_the_figures_on_file():
+    text = (BENCH.parent / "docs/why/label-text.md").read_text(encoding="utf-8")
+    rows = json.loads((BENCH / "results/label_texts.json").read_text(encoding="utf-8"))["rows"]
+    for one in rows:
+        told = [f"{one[key]:.3f}".removeprefix("0") for key in ("closeness", "spread_centred", "spread_white")]
+        assert f"| {' | '.join(told)} |" in text, one["prompts"]
+    near = rows[-1]["nearest"]
+    assert near["Cardiomyopathy"][0] == "Cardiomegaly"
+    assert f"{near['Cardiomyopathy'][1]:.2f}".removeprefix("0") in text
+    assert near["Scoliosis"][0] == "Tortuous Aorta"
+    assert (
+        f"(at most {max(near[name][1] for name in ('Hilum', 'Goiter', 'Adenopathy')):.2f})".replace("0.", ".") in text
+    )
