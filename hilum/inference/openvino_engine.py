@@ -1,13 +1,32 @@
-"""The OpenVINO engine: a bundle's graphs in fp32, bf16 or int8, without torch. Nothing is reported to anyone: see `_compiled`."""
+"""The OpenVINO engine: a bundle's graphs in fp32, bf16 or int8, without torch; and without a word to its makers."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import openvino
 
 from hilum.bundle import Bundle
 from hilum.errors import InputError
 from hilum.inference.engines import Array, Engine, Reading, Views, offered
+
+
+@contextmanager
+def _without(name: str) -> Iterator[None]:
+    """A package that cannot be imported inside."""
+    before = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        if before is not None:
+            sys.modules[name] = before
+
+
+# OpenVINO reports its use as soon as it is imported, where the package for that is there; without it it takes a stub.
+with _without("openvino_telemetry"):
+    import openvino
 
 FOLDER = "model.openvino"
 ENCODE, ENCODE_INT8, READ = "encode.xml", "encode-int8.xml", "read.xml"
@@ -51,11 +70,7 @@ class OpenVinoEngine(Engine):
 
 
 def _compiled(file: Path, precision: str, threads: int) -> Any:
-    """A graph ready to run.
-
-    `Core.read_model` reports nothing; `openvino.convert_model`, which sends statistics of its use to its makers, is not called
-    anywhere in this package.
-    """
+    """A graph ready to run."""
     wishes: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
     if threads:
         wishes["INFERENCE_NUM_THREADS"] = threads

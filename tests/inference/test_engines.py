@@ -227,7 +227,7 @@ def test_predict_answers_alike_on_every_engine(bundle, tmp_path):
 
 
 def test_nobody_is_told_that_openvino_is_used(bundle, tmp_path):
-    """openvino brings a package that reports its use; it does so from `convert_model`, by a process and a socket of its own."""
+    """openvino brings a package that reports its use as soon as it is imported, from a process of its own."""
     pytest.importorskip("openvino")
     code = f"""
 import sys
