@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,14 @@ def test_a_key_made_as_the_page_says_opens_the_door(tmp_path):
     subprocess.run(["bash", "-c", lines[1] + lines[2]], check=True, cwd=tmp_path)
     key = (tmp_path / "ward7.key").read_text().strip()
     assert read_keys(tmp_path / "keys") == {"ward7": hashlib.sha256(key.encode()).hexdigest()}
+
+
+@pytest.mark.parametrize("name", ["serve", "http_mutations"])
+def test_the_figures_on_the_page_are_those_measured(name):
+    """`python bench/serve_page.py` writes them there."""
+    sys.path.insert(0, str(ROOT / "bench"))
+    from serve_page import PARTS, RESULTS
+
+    page = (ROOT / "docs/why/serving.md").read_text()
+    if (RESULTS / f"{name}.json").exists():
+        assert PARTS[name](json.loads((RESULTS / f"{name}.json").read_text())) in page
