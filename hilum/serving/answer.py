@@ -23,13 +23,13 @@ from hilum.errors import InputError
 from hilum.evaluation.reliability import read_reliability
 from hilum.findings import tiers_by_rule
 from hilum.inference.distribution import Judged, read_distribution
-from hilum.inference.engines import Array, Reading, as_floats, open_engine
+from hilum.inference.engines import Array, Engine, Reading, as_floats, open_engine
 from hilum.inference.explain import METHODS, explain
 from hilum.inference.self_test import read_self_test, sigmoid
 from hilum.inference.zones import as_png, onto_image, peak_of, words_of
 from hilum.operating_points import calibrated_logits, is_calibrated
 from hilum.pixels.isolated.decoder import Decoder
-from hilum.serving.own import asking, can_ask, findings_of
+from hilum.serving.own import NOTHING, Askable, Own
 from hilum.serving.pictures import Picture, check_one_study, picture_of, reading_order
 from hilum.serving.problems import Problem
 from hilum.tables import VIEWS
@@ -57,11 +57,12 @@ class Person:
 
 @dataclass(frozen=True)
 class Prepared:
-    """One study ready to be asked: its pictures, those that are read in the model's order, and the person."""
+    """One study ready to be asked: its pictures, those that are read in the model's order, the person, and what else to find."""
 
     pictures: list[Picture]
     read: list[Picture]
     person: Person
+    own: Own = NOTHING
 
     @property
     def images(self) -> Array:
@@ -76,7 +77,10 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the model says of a study. study: probabilities float32 (F,); alone: (V, F), of each picture that was read by itself."""
+    """What the model says of a study, of the bundle's findings and then of the study's own.
+
+    study: probabilities float32 (F,); alone: (V, F), of each picture that was read by itself.
+    """
 
     study: Array
     alone: Array
@@ -101,6 +105,7 @@ class Answerer:
                 do="move it elsewhere",
             )
         self.engine, self.gate, self._turn = open_engine(self.bundle, engine), gate, threading.Lock()
+        self.askable = Askable(self.bundle, self.engine)
         self.distribution = read_distribution(folder)
         self._points = {point.finding: point for point in self.bundle.operating_points}
         self._reliability = read_reliability(folder)
@@ -123,7 +128,7 @@ class Answerer:
         return self.model | {
             "findings": [self._finding(name) for name in bundle.findings], "pixels": bundle.pixels.as_dict(), "views": bundle.views,
             "sources": bundle.sources, "licence": bundle.licence, "trained_with": bundle.hilum_version, "gate": self.gate,
-            "own_findings": can_ask(bundle, self.engine), "distribution": self.distribution is not None, "methods": self.methods, "research_only": BANNER,
+            "distribution": self.distribution is not None, "methods": self.methods, "askable": self.askable.names, "research_only": BANNER,
         }  # fmt: skip
 
     @property
@@ -158,24 +163,26 @@ class Answerer:
         view: Sequence[str] = (),
         person: Person = Person(),
         images: bool = False,
+        findings: Sequence[str] = (),
     ) -> dict[str, Any]:
         """The answer to one study of these files (the contents); see docs/how-to/serve.md for what is in it.
 
         view: of each file, PA, AP, LATERAL or unknown. images: also the pictures, as base64 PNG.
-        Raises Problem.
+        findings: names of others to look for, where the vocabulary is open. Raises Problem.
         """
+        own = self.askable.own(findings)
         with nullcontext(decoder) if decoder else Decoder() as opened:
             pictures = [
                 picture_of(data, index, opened, self.bundle.pixels, view=given, show=images)
                 for index, (data, given) in enumerate(zip(files, [*view, *[None] * len(files)]))
             ]
-        prepared = self.prepare(pictures, person)
+        prepared = self.prepare(pictures, person, own)
         return self.told(prepared, self.ask([prepared])[0])
 
-    def prepare(self, pictures: Sequence[Picture], person: Person) -> Prepared:
+    def prepare(self, pictures: Sequence[Picture], person: Person, own: Own = NOTHING) -> Prepared:
         """The study of these pictures. Raises Problem where they are not of one."""
         check_one_study(pictures)
-        return Prepared(list(pictures), reading_order(pictures)[: self.bundle.views], person)
+        return Prepared(list(pictures), reading_order(pictures)[: self.bundle.views], person, own)
 
     def ask(self, studies: Sequence[Prepared]) -> list[Asked]:
         """What the model says of several studies at once, and of each of their pictures alone; each as if it were asked by itself."""
@@ -187,7 +194,8 @@ class Answerer:
             alone = [range(k, k + 1) for k in range(len(features))]
             people = [one.person.numbers() for one in studies]
             owners = [people[row] for row, span in enumerate(rows) for _ in span]
-            logits = self._read(features, view, [*rows, *alone], [*people, *owners]).logits
+            logits = self._read(self.engine, features, view, [*rows, *alone], [*people, *owners]).logits
+            own = [self._read_own(one, features, view, span) for one, span in zip(studies, rows)]
         chances = sigmoid(calibrated_logits(logits, self.bundle.findings, self.bundle.operating_points))
         answers = []
         for row, (study, span) in enumerate(zip(studies, rows)):
@@ -196,10 +204,22 @@ class Answerer:
                 order = np.argsort([one.index for one in study.read])  # its sentences count images as they came
                 squares = np.stack([one.square for one in study.read])
                 judged = self.distribution.judge(squares[order], features[span.start : span.stop][order])
-            answers.append(Asked(chances[row], chances[len(studies) + np.array(span)], judged))
+            said = np.hstack([np.vstack([chances[row], chances[len(studies) + np.array(span)]]), own[row]])
+            answers.append(Asked(said[0], said[1:], judged))
         return answers
 
-    def _read(self, features: Array, view: np.ndarray, rows: Sequence[range], people: Sequence[Array]) -> Reading:
+    def _read_own(self, study: Prepared, features: Array, view: np.ndarray, span: range) -> Array:
+        """Probabilities (1 + V, K) of a study's own findings: of the whole study, then of each of its pictures alone."""
+        if study.own.vectors is None:
+            return np.empty((1 + len(span), 0), np.float32)
+        rows, person = [span, *(range(k, k + 1) for k in span)], study.person.numbers()
+        engine = self.engine.asked(study.own.vectors)
+        return sigmoid(self._read(engine, features, view, rows, [person] * len(rows)).logits)
+
+    @staticmethod
+    def _read(
+        engine: Engine, features: Array, view: np.ndarray, rows: Sequence[range], people: Sequence[Array]
+    ) -> Reading:
         """The reading of studies that are ranges of the features (N, C, h, w)."""
         most = max(map(len, rows))
         present = np.zeros((len(rows), most), dtype=bool)
@@ -211,7 +231,7 @@ class Answerer:
                 features[here],
                 view[here],
             )
-        return self.engine.read(laid, present, views, np.stack(people))
+        return engine.read(laid, present, views, np.stack(people))
 
     def told(self, study: Prepared, asked: Asked) -> dict[str, Any]:
         """The answer as plain values for JSON. Raises Problem where the gate refuses such images."""
@@ -221,8 +241,8 @@ class Answerer:
         return self._head(study) | {
             "findings": [
                 self._finding(name) | self._called(name, float(asked.study[place]))
-                | {"views": self._by_file(study, asked.alone[:, place]), "zero_shot": False}
-                for place, name in enumerate(self.bundle.findings)
+                | {"views": self._by_file(study, asked.alone[:, place]), "zero_shot": place >= len(self.bundle.findings)}
+                for place, name in enumerate([*self.bundle.findings, *study.own.names])
             ],
             "in_distribution": None if judged is None else judged.inside,
             "distribution": None if judged is None else {"score": judged.score, "limit": judged.limit, "reasons": list(judged.reasons)},
@@ -256,30 +276,18 @@ class Answerer:
         told = {one.index: float(value) for one, value in zip(study.read, alone)}
         return [told.get(one.index) for one in study.pictures]
 
-    def own(self, study: Prepared, names: Sequence[str]) -> list[dict[str, Any]]:
-        """Findings that the model was not trained on, as an answer has them. Raises Problem where it cannot be asked."""
-        place = {one.index: row for row, one in enumerate(study.read)}
-        with self._turn:
-            engine, spelt = asking(self.bundle, self.engine, names)
-            files = [place.get(one.index) for one in study.pictures]
-            return findings_of(engine, spelt, study.images, study.view, study.person.numbers(), files)
-
     def explained(self, study: Prepared, names: Sequence[str], method: str | None = None) -> dict[str, Any]:
         """Heat maps of these findings on every picture that was read, as plain values for JSON. Raises Problem."""
         if method is not None and method not in self.methods:
             raise Problem("no-such-method", f"This engine can explain by {', '.join(self.methods)}.")
-        known = {name: place for place, name in enumerate(self.bundle.findings)}
-        unknown = any(name not in known for name in names)
-        if unknown and not can_ask(self.bundle, self.engine):
-            raise Problem("unknown-finding", "See GET /api/v1/bundle for the findings of this model.")
+        names, engine, asked = self.askable.spelt(names), self.engine, self.bundle.findings
+        if any(name not in asked for name in names):
+            own = self.askable.placed(names)
+            assert own.vectors is not None
+            engine, asked = engine.asked(own.vectors), names
+        places = [asked.index(name) for name in names]
         with self._turn:
-            engine = self.engine
-            if unknown:
-                engine, names = asking(self.bundle, engine, names)
-                known = {name: place for place, name in enumerate(names)}
-            found = explain(
-                engine, study.images, study.view, study.person.numbers(), [known[name] for name in names], method
-            )
+            found = explain(engine, study.images, study.view, study.person.numbers(), places, method)
         maps = []
         for name, of_views in zip(names, found.maps):
             for one, heat in zip(study.read, of_views):

@@ -21,7 +21,6 @@ from hilum.serving.decoders import Decoders
 from hilum.serving.door import Door
 from hilum.serving.guard import Guard
 from hilum.serving.metrics import CONTENT_TYPE, Metrics
-from hilum.serving.own import names_of
 from hilum.serving.page import page_routes
 from hilum.serving.places import Place, Places
 from hilum.serving.problems import Problem
@@ -75,12 +74,13 @@ class Room:
             raise Problem("bad-field", "Give one view for each file, or none.")
         person = Person(_age(form), _one_of(_single(form, "sex"), SEXES, "sex"))  # type: ignore[arg-type]
         show = _one_of(_single(form, "images"), ("true", "false"), "images") == "true"
+        own = await asyncio.to_thread(self.answerer.askable.own, form.texts("findings"))
         pictures = await self.decoders.pictures(
             form.files, self.answerer.bundle.pixels, views or [None] * len(form.files), show=show
         )
         for warning in {code for one in pictures for code in one.warnings}:
             self.metrics.warnings.labels(warning).inc()
-        return self.answerer.prepare(pictures, person)
+        return self.answerer.prepare(pictures, person, own)
 
     async def asked(self, study: Prepared) -> Asked:
         """What the model says. Raises Problem."""
@@ -159,15 +159,9 @@ def _study_routes(app: FastAPI, room: Room) -> None:
     )  # fmt: skip
     async def predict(request: Request) -> Response:
         with room.places.one() as place:
-            form, study = await study_of(request, "predict", place)
-            own = names_of(_single(form, "findings"), room.answerer.bundle)
-            if own:  # before the others, so that what cannot be asked is told at once
-                added = await room.within(asyncio.to_thread(room.answerer.own, study, own))
+            _, study = await study_of(request, "predict", place)
             asked = await room.asked(study)
-            told = await asyncio.to_thread(room.answerer.told, study, asked)
-            if own:
-                told["findings"] += added
-            return room.answered(request, told)
+            return room.answered(request, await asyncio.to_thread(room.answerer.told, study, asked))
 
     @app.post(
         "/api/v1/explain", response_model=schema.Explanation, responses=schema.problems_of(*_OF_STUDIES),

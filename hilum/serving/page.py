@@ -20,7 +20,8 @@ def page_routes(facts: Mapping[str, Any]) -> APIRouter:
     """GET / and GET /static/NAME for a bundle.
 
     facts: what GET /api/v1/bundle answers: `identity`, `hilum_version` and `findings` (their number, or the list), and where they are
-    known `own_findings` (whether findings can be added by name), `engine`, `note`. The page holds no more of the bundle; whatever else it shows comes from the API.
+    known `askable` (names of findings that can be added), `engine`, `note`. The page holds no more of the bundle; whatever else it
+    shows comes from the API.
     """
     html = render(facts)
     router = APIRouter(include_in_schema=False)
@@ -50,7 +51,7 @@ def render(facts: Mapping[str, Any]) -> str:
     findings = facts["findings"]
     return environment.get_template("page.html").render(
         findings=findings if isinstance(findings, int) else len(findings),
-        own=facts.get("own_findings", False),
+        askable=facts.get("askable", []),
         identity=facts["identity"],
         version=facts["hilum_version"],
         engine=facts.get("engine"),

@@ -40,7 +40,10 @@ class Image(_Told):
 
 
 class Finding(_Told):
-    """One finding. views: the probability of each file read by itself, null for one that was not read."""
+    """One finding. views: the probability of each file read by itself, null for one that was not read.
+
+    zero_shot: asked about by name and never trained on; its probability is an order of studies, with nothing known of it besides.
+    """
 
     name: str
     probability: float = _Probability
@@ -71,7 +74,7 @@ class _Head(_Told):
 
 
 class Answer(_Head):
-    """The answer to POST /api/v1/predict; findings stand in the order of the bundle."""
+    """The answer to POST /api/v1/predict; findings stand in the order of the bundle, then those asked about by name."""
 
     findings: list[Finding]
     in_distribution: bool | None
@@ -116,11 +119,17 @@ _FIELDS: dict[str, Any] = {
     "view": {"type": "array", "items": {"type": "string", "enum": ["PA", "AP", "LATERAL", "unknown"]}, "description": "Of each file, in their order."},
     "age": {"type": "number", "minimum": 0, "maximum": 120, "description": "Years."},
     "sex": {"type": "string", "enum": ["F", "M"]},
-    "findings": {"type": "string", "description": "Names with commas between; open vocabularies only."},
+    "findings": {"type": "string", "description": "Names of further findings with commas between: the bundle's `askable`. Open vocabularies only."},
     "images": {"type": "boolean", "description": "Also give each image as PNG, its longest side 1024 pixels at most."},
 }  # fmt: skip
 _EXPLAINS: dict[str, Any] = {
-    "finding": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 4},
+    "finding": {
+        "type": "array",
+        "items": {"type": "string"},
+        "minItems": 1,
+        "maxItems": 4,
+        "description": "One of the bundle's `findings` or `askable`.",
+    },
     "method": {"type": "string", "description": "One of the bundle's `methods`."},
 }
 FIELDS = {"predict": frozenset(_FIELDS) - {"files"}, "explain": frozenset({**_FIELDS, **_EXPLAINS}) - {"files"}}

@@ -16,6 +16,7 @@ from torch import nn
 
 from hilum.bundle import Bundle, write_bundle
 from hilum.inference.export import export
+from hilum.label_file import FILE
 from hilum.models.classifier import build_classifier
 from hilum.operating_points import OperatingPoint
 from hilum.pixels.spec import PixelSpec
@@ -33,6 +34,11 @@ CHEXFUSION = ModelSpec(
     backbone={"name": "custom_cnn", "widths": [8, 16]},
     fusion={"name": "transformer", "layers": 1, "heads": 2, "hidden": 16, "dim": 16, "reduce": 1},
     head={"name": "ml_decoder", "dim": 16, "heads": 2, "hidden": 16},
+)
+OPEN = ModelSpec(
+    backbone={"name": "custom_cnn", "widths": [8, 12]},
+    fusion={"name": "mean"},
+    head={"name": "label_query", "dim": 16, "heads": 2, "hidden": 16, "layers": 1},
 )
 BY_VIEW = ModelSpec(
     backbone={"name": "by_view", "frontal": {"name": "custom_cnn", "widths": [8, 12]}, "unknown": "mean"},
@@ -56,9 +62,12 @@ def write_small_bundle(spec: ModelSpec, folder: Path, tone: str = "equalize_hist
         list(FINDINGS), PixelSpec(SIZE, tone=tone), model.architecture, {"Edema": 200, "Mass": 50, "Hernia": 4}, known, ["test"],
         operating_points=[OperatingPoint("Edema", 0.4, "max F1", "validation", slope=1.2, intercept=-0.1),
                           OperatingPoint("Mass", 0.6, "max F1", "validation")],
+        vocabulary=model.vocabulary,
     )  # fmt: skip
+    labels = model.labels if model.vocabulary == "open" else None
+    files = {FILE: labels.with_known(FINDINGS).to_bytes()} if labels else {}
     weights = {key: value.numpy() for key, value in model.state_dict().items()}
-    return write_bundle(bundle, weights, folder, recipe="", card="")
+    return write_bundle(bundle, weights, folder, recipe="", card="", files=files)
 
 
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:

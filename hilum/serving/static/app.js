@@ -4,6 +4,7 @@ import { Problem, explain, predict, useKey } from "./api.js";
 import { byId, el, percent, plural } from "./dom.js";
 import { Film, hung } from "./film.js";
 import { findingsOf, margin } from "./findings.js";
+import { offerNames } from "./own.js";
 
 const KEPT = 20; // earlier studies
 const study = { files: [], views: [] };
@@ -35,6 +36,7 @@ async function read() {
   const asked = facts();
   byId("problem").hidden = true;
   byId("again").hidden = true;
+  byId("own")?.removeAttribute("aria-invalid");
   state("busy");
   say(`Reading ${plural(asked.files.length, "image")} …`);
   try {
@@ -112,10 +114,13 @@ function tell(error, retry) {
   const wait = problem.wait ? ` The server asks to wait ${plural(problem.wait, "second")}.` : "";
   const parts = [el("p", {}, el("strong", {}, which), problem.message, wait)];
   const passing = [0, 408, 429, 500, 502, 503, 504].includes(problem.status);
+  const worded = ["unknown-finding", "closed-vocabulary", "bad-field"].includes(problem.code); // can be mended; the images stay
+  byId("own")?.setAttribute("aria-invalid", worded);
+  byId("again").hidden &&= !worded;
   if (problem.status === 401) parts.push(...keyField(retry));
   else if (passing && study.files.length) parts.push(button("Try again", retry));
   else if (one) parts.push(button("Read without it", () => leaveOut(problem.index)));
-  else if (study.files.length === 1) Object.assign(study, { files: [], views: [] });
+  else if (study.files.length === 1 && !worded) Object.assign(study, { files: [], views: [] });
   byId("problem").replaceChildren(...parts);
   byId("problem").hidden = false;
   state(answer && problem.status !== 401 && films.length ? "answer" : "problem");
@@ -152,13 +157,14 @@ function list() {
   byId("earlier").hidden = !earlier.length;
   byId("earlier-list").replaceChildren(
     ...earlier.map(({ told, asked }) => {
-      const most = [...told.findings].sort((a, b) => margin(b) - margin(a))[0];
+      const most = told.findings.filter((each) => !each.zero_shot).sort((a, b) => margin(b) - margin(a))[0];
       const found = most ? `${most.name} ${percent(most.probability)}` : "";
       const said = told.in_distribution === false ? "unlike the training images" : found;
       const back = () => {
         Object.assign(study, { files: [...asked.files], views: [...asked.views] });
         byId("age").value = asked.age;
         byId("sex").value = asked.sex;
+        if (byId("own")) byId("own").value = asked.own;
         byId("problem").hidden = true;
         show(told, asked);
       };
@@ -251,3 +257,4 @@ for (const [name, act] of Object.entries(drags)) {
 window.addEventListener("beforeprint", () => {
   for (const each of document.querySelectorAll("#result details.group")) each.open = true;
 });
+offerNames(byId("own"), byId("askable"));

@@ -28,7 +28,9 @@ export function margin({ probability, threshold }) {
 /** answer -> nodes: the warning first where the images are unlike the training images; show(name, button) asks for a map. */
 export function findingsOf(answer, show) {
   const known = answer.findings.filter((each) => each.threshold !== null).sort((a, b) => margin(b) - margin(a));
-  const free = answer.findings.filter((each) => each.threshold === null).sort((a, b) => b.probability - a.probability);
+  const others = answer.findings.filter((each) => each.threshold === null).sort((a, b) => b.probability - a.probability);
+  const free = others.filter((each) => !each.zero_shot);
+  const own = others.filter((each) => each.zero_shot);
   const above = known.filter((each) => each.positive);
   const below = known.filter((each) => !each.positive);
   const list = (findings) => el("ul", {}, findings.map((each) => one(each, answer, show)));
@@ -42,6 +44,7 @@ export function findingsOf(answer, show) {
       ? group(`${plural(above.length, "finding")} above the operating point`, above)
       : group("No finding lies above its operating point", []),
     free.length ? group(`${plural(free.length, "finding")} without an operating point`, free) : null,
+    own.length ? group("Asked by name, never trained on: an order, not a probability", own) : null,
     below.length
       ? el("details", { class: "group", open: !above.length && !free.length }, el("summary", {}, `${plural(below.length, "finding")} below`), list(below))
       : null,
@@ -67,7 +70,7 @@ function one(finding, answer, show) {
   return el(
     "li",
     { class: `finding${positive ? " above" : ""}` },
-    el("div", { class: "top" }, el("span", { class: "name" }, name), el("span", { class: "chance" }, percent(probability)), el("button", where, "Where")),
+    el("div", { class: "top" }, el("span", { class: "name" }, name), el("span", { class: "chance" }, finding.zero_shot ? probability.toPrecision(2) : percent(probability)), el("button", where, "Where")),
     threshold === null ? null : el("div", { class: "scale", "aria-hidden": "true" }, bar),
     el("details", {}, el("summary", {}, told, el("span", { class: "hushed" }, `: more about ${name}`)), terms(facts(finding, answer))),
   );
