@@ -93,6 +93,7 @@ def ensemble(
         split=first.split if len({one.split for one in made}) == 1 else None,
         note=" ".join(dict.fromkeys(one.note for one in made if one.note)) or None,
         ensemble=facts,
+        zero_shot=[name for name in findings if any(name in one.zero_shot for one in made)],
     )
     write_predictions(result, output)
     return Ensemble(

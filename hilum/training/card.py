@@ -27,7 +27,7 @@ Research software, not for clinical use.{f" {bundle.note}" if bundle.note else "
 - Images: {bundle.pixels.size} x {bundle.pixels.size} px grey, fit `{bundle.pixels.fit}`, tone `{bundle.pixels.tone}`; up to {bundle.views} views of a study
 - Backbone `{_named(parts["backbone"])}`, fusion `{parts["fusion"]["name"]}`, head `{parts["head"]["name"]}`{_beside(parts)}
 - Trained on: {", ".join(bundle.sources)}; seed {seed}
-{_pseudo(pseudo or {})}- On validation patients, at the chosen epoch: {values}. The epoch was chosen by these values: they are no test result.
+{_labels(parts)}{_pseudo(pseudo or {})}- On validation patients, at the chosen epoch: {values}. The epoch was chosen by these values: they are no test result.
 - Probabilities are the plain logistic of the logits until `hilum calibrate` puts maps into `operating_points.csv`. Thresholds in `operating_points.csv` were chosen on validation patients.
 - Licence of the weights: {bundle.licence or "not stated"}
 
@@ -35,6 +35,16 @@ Research software, not for clinical use.{f" {bundle.note}" if bundle.note else "
 |---|---:|---:|---:|
 {rows}
 """
+
+
+def _labels(architecture: Mapping[str, Any]) -> str:
+    """What its queries were made of, where they are text."""
+    if "labels" not in architecture:
+        return ""
+    told = architecture["labels"]
+    prompts = ", ".join(f"`{prompt}`" for prompt in told["prompts"])
+    model = f", {told['model']}" if told["model"] else ""
+    return f"- Labels read as text: encoder `{told['name']}`{model}, prompts {prompts}\n"
 
 
 def _pseudo(stages: Mapping[str, Mapping[str, Any]]) -> str:

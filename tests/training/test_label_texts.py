@@ -46,6 +46,9 @@ def test_zero_shot_in_small(data, tmp_path):
     assert model.bundle.vocabulary == "open"
     assert model.asked(["Scoliosis", "Bulla"]).findings == ("Scoliosis", "Bulla")
     assert any(line.startswith("labels    by minilm, 2 prompts") for line in said)
+    card = (folder / "bundle" / "card.md").read_text()
+    assert "vocabulary open" in card
+    assert "encoder `minilm`, prompts `{name}`, `{description}`" in card
 
 
 @pytest.mark.parametrize("small", [True, False])
