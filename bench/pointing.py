@@ -2,7 +2,7 @@
 
     python bench/pointing.py BUNDLE STUDIES.parquet REGIONS.parquet --cache CACHE [--name phantom] [--quick]
 
-Images of the split `test` that have a box for a finding (regions in pixels of the image file), up to 12 for each finding,
+Images of the split `test` that have a box for a finding (regions in pixels of the image file), up to 8 for each finding,
 every image read alone. A hit is a map whose highest point lies in a box of its finding. Beside the methods stand two that see no
 model: the middle of the image, and any point (the share of the image that boxes cover). Intervals are Wilson's at 95 %.
 Areas under the deletion curve (lower is better) and the insertion curve (higher) are means over the same maps; `chance` is
@@ -31,7 +31,7 @@ from hilum.pixels.read import image_size
 from hilum.pixels.spec import PixelSpec
 from hilum.tables import VIEWS, read_studies
 
-EACH = 12  # images of a finding
+EACH = 8  # images of a finding
 
 
 class Shown(NamedTuple):

@@ -13,8 +13,10 @@ from hilum.errors import InputError
 
 FILE = "distribution.json"
 QUANTILE = 0.99  # of held-out validation images that pass
+_VERSION = 2  # of the statistics
 _SIDE = 16  # of the thumbnail
-_MOST = 32  # directions that are told apart
+_MOST = 16  # directions that are told apart; with 32 every negative of a real chest lay among them
+_FLAT = 0.02  # standard deviation, of 1, below which a picture shows nothing
 
 Array = NDArray[np.float64]
 
@@ -74,9 +76,13 @@ class Distribution:
         inner = self.features.distances(pooled) / self.features.limit
         turned = self.picture.distances(thumbnails(255 - images)) / self.picture.limit
         reasons = []
+        flat = small.std(axis=1) < 0.99  # normalised, or too flat for that
+        picture = np.where(flat, np.maximum(picture, 2.0), picture)
         for view, (outer, within, negative) in enumerate(zip(picture, inner, turned)):
             which = f"image {view + 1}" if len(images) > 1 else "the image"
-            if outer > 1 and negative < outer / 2:
+            if flat[view]:
+                reasons.append(f"{which} is one grey throughout")
+            elif outer > 1 and negative < outer / 2:
                 reasons.append(f"{which} looks like a negative: what should be bright is dark")
             elif outer > 1:
                 reasons.append(f"{which} as a picture is unlike the images that the model was trained on")
@@ -90,13 +96,17 @@ class Distribution:
         for name in ("picture", "features"):
             for key, value in facts[name].items():
                 facts[name][key] = _rounded(value)
-        return json.dumps({"hilum_distribution": 1, **facts}) + "\n"
+        return json.dumps({"hilum_distribution": _VERSION, **facts}) + "\n"
 
 
 def thumbnails(images: NDArray[np.uint8]) -> Array:
-    """(N, 256) in 0..1: images (N, S, S) averaged down to 16 x 16."""
+    """(N, 256): images (N, S, S) averaged down to 16 x 16, each with mean 0 and standard deviation 1.
+
+    So brightness and contrast, which differ between films, do not count, and a negative is as far away as can be.
+    """
     small = [cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA) for image in images]
-    return np.stack(small).reshape(len(images), -1).astype(np.float64) / 255
+    greys = np.stack(small).reshape(len(images), -1).astype(np.float64) / 255
+    return np.asarray((greys - greys.mean(axis=1, keepdims=True)) / np.maximum(greys.std(axis=1, keepdims=True), _FLAT))
 
 
 def learn_distribution(
@@ -116,14 +126,14 @@ def learn_distribution(
 
 
 def read_distribution(folder: str | Path) -> Distribution | None:
-    """The statistics of a bundle, None where it has none. Raises InputError where they cannot be used."""
+    """The statistics of a bundle, None where it has none of this version. Raises InputError where they are damaged."""
     path = Path(folder) / FILE
     if not path.is_file():
         return None
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        if facts.pop("hilum_distribution") != 1:
-            raise ValueError("of another version")
+        if facts.pop("hilum_distribution") != _VERSION:
+            return None
         for name in ("picture", "features"):
             facts[name] = _checked(**facts[name])
         return Distribution(**facts)

@@ -56,14 +56,12 @@ def explain(
     method: a name of METHODS; by default `cells`, which is quick, but on a feature map that is too coarse for it
     `occlusion`. `attention` needs a head that has one, `gradcam` the torch engine; InputError tells where it has not.
     """
-    way = listed("method of explanation", METHODS, method) if method else None
+    if method is not None:
+        listed("method of explanation", METHODS, method)  # a wrong name is told before anything is computed
     demographics = np.zeros(4, dtype=np.float32) if demographics is None else demographics
     study = Study(images, view, demographics, engine.encode(images, view))
-    if method is None or way is None:
-        method = "cells" if min(study.features.shape[-2:]) >= COARSE else "occlusion"
-        way = METHODS[method]
-    heights = way(engine, study, list(findings))
-    return Explained(method, laid(heights, images.shape[-1]))
+    method = method or ("cells" if min(study.features.shape[-2:]) >= COARSE else "occlusion")
+    return Explained(method, laid(METHODS[method](engine, study, list(findings)), images.shape[-1]))
 
 
 def laid(heights: Array, size: int) -> Array:
@@ -71,7 +69,7 @@ def laid(heights: Array, size: int) -> Array:
     flat = [[cv2.resize(each, (size, size), interpolation=cv2.INTER_CUBIC) for each in views] for views in heights]
     maps = np.maximum(np.asarray(flat, dtype=np.float32), 0.0)
     top = maps.max(axis=(1, 2, 3), keepdims=True)
-    return np.divide(maps, top, out=np.zeros_like(maps), where=top > 0)
+    return np.asarray(np.divide(maps, top, out=np.zeros_like(maps), where=top > 0), dtype=np.float32)
 
 
 def attention(engine: Engine, study: Study, findings: list[int]) -> Array:
@@ -113,7 +111,8 @@ def occlusion(engine: Engine, study: Study, findings: list[int]) -> Array:
     """What each logit loses when a patch of an image is blurred away (occlusion: Zeiler and Fergus 2014).
 
     Patches are a sixth of the side, half overlapping; a patch is replaced by the image blurred over as much, so that no new
-    edge speaks. The image is encoded once for each of 121 patches a view.
+    edge speaks. A pixel's height is the mean over its patches, smoothed over half a step between them. The image is encoded
+    once for each of 121 patches a view.
     """
     views, size = study.images.shape[0], study.images.shape[-1]
     base = engine.read(*_one(study)).logits[0][findings]
@@ -136,7 +135,8 @@ def occlusion(engine: Engine, study: Study, findings: list[int]) -> Array:
         lost = base - _logits(engine, study, covered)[:, findings]
         for row, (v, y, x) in enumerate(part):
             heat[:, v, y : y + side, x : x + side] += lost[row][:, None, None]
-    return heat / count
+    heat /= count
+    return np.stack([[cv2.GaussianBlur(each, (0, 0), step / 2) for each in views] for views in heat])
 
 
 def gradcam(engine: Engine, study: Study, findings: list[int]) -> Array:

@@ -62,7 +62,8 @@ def explain_files(
         for part in progress(parts, total=len(parts), label="Explaining", unit="studies"):
             rows = part.head(facts.views).to_dicts()
             whole = [read_image(row["path"]) for row in rows]
-            images = np.stack([render(image, facts.pixels) for image in whole])[:, None].astype(np.float32) / 255
+            squares = np.stack([render(image, facts.pixels) for image in whole])
+            images = np.divide(squares[:, None], 255, dtype=np.float32)
             view = np.array([VIEWS.index(row["view"]) for row in rows], dtype=np.int8)
             person = _demographics(rows[0])
             features = runs.encode(images, view)

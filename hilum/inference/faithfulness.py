@@ -33,8 +33,8 @@ def curves(engine: Engine, image: Array, view: int, finding: int, heat: Array) -
     features = engine.encode(np.stack(images)[:, None], codes)
     logits = engine.read(features[:, None], np.ones((len(images), 1), bool), codes[:, None]).logits[:, finding]
     chances = (1 / (1 + np.exp(-logits.astype(np.float64)))).reshape(2, -1)
-    deleted, inserted = np.trapezoid(chances, shares, axis=1)
-    return float(deleted), float(inserted)
+    deleted, inserted = (float(np.trapezoid(each, shares)) for each in chances)
+    return deleted, inserted
 
 
 def hit(peak: tuple[float, float], boxes: Sequence[tuple[float, float, float, float]], slack: float = 0.0) -> bool:

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from hilum.batches.augment import to_float
 from hilum.batches.dataset import Studies
-from hilum.bundle import Bundle, amend_bundle
+from hilum.bundle import Bundle, amend_bundle, read_bundle
 from hilum.data.cache import build_cache
 from hilum.errors import InputError
 from hilum.inference.distribution import FILE, QUANTILE, Distribution, learn_distribution, thumbnails
-from hilum.inference.predict import load
+from hilum.inference.torch_engine import classifier_of, pick_device
 from hilum.models.classifier import Classifier
 from hilum.progress import Progress, silent
 from hilum.tables import read_studies
@@ -50,17 +50,18 @@ def gate(
     """
     if not 0.5 <= quantile < 1:
         raise InputError(f"the quantile is {quantile:g}", do="give 0.5 or more, and less than 1")
-    model = load(bundle, device=device)
+    facts = read_bundle(bundle)
     table = read_studies(studies)
     if "split" not in table.columns or not {"train", "valid"} <= set(table["split"]):
         raise InputError(
             "the table has no rows with split train and valid", where=studies, do="give RUN/studies.parquet"
         )
     wanted = table.filter(table["split"].is_in(["train", "valid"]))
-    images = build_cache(wanted, cache, **model.bundle.pixels.as_dict(), progress=progress)
+    images = build_cache(wanted, cache, **facts.pixels.as_dict(), progress=progress)
     train, valid = (Studies(wanted.filter(wanted["split"] == side), images, []) for side in ("train", "valid"))
-    made = measure_distribution(model.classifier, train, valid, quantile=quantile, most=most)
-    put_distribution(model.bundle, made)
+    model = classifier_of(facts).to(pick_device(device))
+    made = measure_distribution(model, train, valid, quantile=quantile, most=most)
+    put_distribution(facts, made)
     return made
 
 

@@ -14,6 +14,7 @@ _HEIGHTS = (0.36, 0.6)
 _MIDLINE = (0.42, 0.58)
 _THIRDS = (1 / 3, 2 / 3)
 _ENOUGH, _MOST = 0.6, 3  # share of the map that the named zones hold; more zones than this are no place
+_FAINT = 0.25  # of the highest value over a study's views: a view that stays below has nothing to show
 
 
 def onto_image(square: Map, spec: PixelSpec, shape: tuple[int, int]) -> Map:
@@ -39,12 +40,13 @@ def words_of(heat: Map, view: str) -> str:
     """Where a map (H, W) over an image is high: "right lower zone", "both lower zones", "upper left of the picture".
 
     view: on a PA or AP image the patient's right is on the left, as images are hung; of a lateral or unknown view only
-    parts of the picture are named. Counted is what reaches half of the highest value; zones are named until they hold
-    most of it. A map without any height is "nowhere in particular".
+    parts of the picture are named. Counted is what reaches half of the highest value, by its square; the zone of the
+    highest point comes first, others follow until together they hold most of it. A map that stays below a quarter of the
+    study's highest value, which is 1, is "nowhere in particular".
     """
-    if heat.max(initial=0.0) <= 0:
+    if heat.max(initial=0.0) < _FAINT:
         return "nowhere in particular"
-    high = np.where(heat >= heat.max() / 2, heat, 0.0)
+    high = np.where(heat >= heat.max() / 2, heat, 0.0) ** 2
     frontal = view in ("PA", "AP")
     rows, columns = (_HEIGHTS, _MIDLINE) if frontal else (_THIRDS, _THIRDS)
     shares = {
@@ -52,11 +54,13 @@ def words_of(heat: Map, view: str) -> str:
         for r, band in enumerate(np.split(high, _cuts(rows, heat.shape[0])))
         for c, part in enumerate(np.split(band, _cuts(columns, heat.shape[1]), axis=1))
     }
-    named: list[tuple[int, int]] = []
+    x, y = peak_of(heat)
+    peak = (sum(y >= cut for cut in rows), sum(x >= cut for cut in columns))
+    named = [peak]
     for place in sorted(shares, key=lambda place: -shares[place]):
         if sum(shares[each] for each in named) >= _ENOUGH:
             break
-        named.append(place)
+        named += [place] if place != peak else []
     if len(named) > _MOST:
         return "spread over the picture"
     return _frontal(named) if frontal else _picture(named)
@@ -77,20 +81,19 @@ def as_png(heat: Map) -> bytes:
 
 def _frontal(named: list[tuple[int, int]]) -> str:
     said = []
-    for row, level in enumerate(("upper", "mid", "lower")):
-        sides = {column for r, column in named if r == row}
-        if {0, 2} <= sides:
+    for row in dict.fromkeys(row for row, _ in named):
+        level, sides = ("upper", "mid", "lower")[row], [column for r, column in named if r == row]
+        if {0, 2} <= set(sides):
             said.append(f"both {level} zones")
-        else:
-            said += [f"{side} {level} zone" for column, side in ((0, "right"), (2, "left")) if column in sides]
-        if 1 in sides:
-            said.append(f"midline, {level} third")
+            sides = [column for column in sides if column == 1]
+        words = (f"right {level} zone", f"midline, {level} third", f"left {level} zone")
+        said += [words[column] for column in sides]
     return " and ".join(said)
 
 
 def _picture(named: list[tuple[int, int]]) -> str:
     across, down = ("left", "middle", "right"), ("upper", "middle", "lower")
-    said = ["centre" if place == (1, 1) else f"{down[place[0]]} {across[place[1]]}" for place in sorted(named)]
+    said = ["centre" if place == (1, 1) else f"{down[place[0]]} {across[place[1]]}" for place in named]
     return f"{' and '.join(said)} of the picture"
 
 

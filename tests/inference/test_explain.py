@@ -78,6 +78,7 @@ def test_nothing_that_speaks_for_a_finding_makes_an_empty_map():
     assert maps.max() < 1e-6 or maps.max() == 1  # rounding errors at most, never a division by zero
     assert np.isfinite(maps).all()
     assert words_of(np.zeros((4, 4), np.float32), "PA") == "nowhere in particular"
+    assert words_of(np.eye(4, dtype=np.float32) * 0.2, "PA") == "nowhere in particular"
 
 
 def test_methods_that_an_engine_has_not_are_refused_by_name():
@@ -223,6 +224,12 @@ def test_places_have_the_names_that_readers_use(view, boxes, said):
     for x0, y0, x1, y1 in boxes:
         heat[y0:y1, x0:x1] = 1
     assert words_of(heat, view) == said
+
+
+def test_the_highest_point_is_named_first_however_much_is_high_elsewhere():
+    heat = np.zeros((100, 100), np.float32)
+    heat[10:50, 65:95], heat[75:80, 10:15] = 0.7, 1.0
+    assert words_of(heat, "PA") == "right lower zone and left upper zone"
 
 
 def test_a_map_is_coded_as_grey():
