@@ -64,14 +64,14 @@ class Client:
         body = edge + b'\r\nContent-Disposition: form-data; name="files"\r\n\r\n' + data + b"\r\n" + edge + b"--\r\n"
         head = {"Content-Type": f"multipart/form-data; boundary={edge[2:].decode()}"}
         while True:
-            before = time.perf_counter()
+            before, fresh = time.perf_counter(), self.line.sock is None
             try:
                 self.line.request("POST", "/api/v1/predict", body, head)
                 answer = self.line.getresponse()
                 told = json.loads(answer.read())
             except (OSError, http.client.HTTPException):
-                self.lost += 1
-                self.line.close()
+                self.line.close()  # one that was idle for long may have been closed, and is no loss
+                self.lost += fresh
                 if self.lost > 20:
                     raise
                 continue
@@ -131,7 +131,8 @@ def measured(served: Served, numbers: range, clients: int) -> list[dict[str, Any
             if status >= 500:
                 faults.append({"number": number, "made": made, "code": told.get("code")})
         if number % 100 == 0:
-            assert chances(own.client.ask(WHOLE)[1]) == expected, "a whole file is answered as at the start"
+            difference = np.abs(np.subtract(chances(own.client.ask(WHOLE)[1]), expected)).max()
+            assert difference <= 1e-5, "a whole file is answered as at the start, whoever is beside it"
             sizes.append(memory(served.process.pid))
         return seconds
 
