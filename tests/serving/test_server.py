@@ -281,16 +281,18 @@ def test_bombs(server, name):
 
 @pytest.mark.long
 def test_every_bomb_of_the_benchmark(server):
-    """R3 over HTTP: all of bench/bombs.py. That each takes little time is measured there, by the processor's clock."""
-    sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+    """R3 over HTTP: all of bench/bombs.py, each answered as there. That each takes little is measured there."""
+    bench = Path(__file__).parents[2] / "bench"
+    sys.path.insert(0, str(bench))
     from bombs import BOMBS as ALL
 
+    rows = json.loads((bench / "results/bombs.json").read_text())["rows"]
+    known = {row["what"]: "answered" if row["answer"].startswith("read") else row["answer"] for row in rows}
     assert len(ALL) > 40
     before = resident(server)
     for name, make in ALL.items():
         answer = post(server, make())
-        assert answer.status_code in (200, 413, 415, 422), name
-        assert ("legal" in name) or answer.status_code != 200, name
+        assert answer.json().get("code", "answered") in (known[name], "file-too-large"), name
     assert resident(server) - before < 300
     assert post(server, PNG).status_code == 200
 
