@@ -1,0 +1,17 @@
+"""The figures on the page about Bag of Tricks and label queries are those of the stored results."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs/why/bag-of-tricks.md").read_text()
+NIH = json.loads((ROOT / "bench/results/label_queries_nih.json").read_text())
+
+
+@pytest.mark.parametrize("row", NIH["rows"], ids=lambda row: row["what"])
+def test_every_row_on_real_images(row):
+    value, *ends = row["value"]
+    told = f"{value:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else f"{value:.3f}"
+    assert f"| {row['what']} | {told} |" in PAGE
