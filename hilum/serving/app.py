@@ -18,7 +18,7 @@ from hilum.serving import schema
 from hilum.serving.answer import BANNER, Answerer, Asked, Person, Prepared
 from hilum.serving.audit import Audit
 from hilum.serving.decoders import Decoders
-from hilum.serving.door import Door
+from hilum.serving.door import Door, log
 from hilum.serving.guard import Guard
 from hilum.serving.metrics import CONTENT_TYPE, Metrics
 from hilum.serving.page import page_routes
@@ -57,6 +57,8 @@ class Room:
         """Start the decoders and let the model answer the bundle's self-test; from then on the server is ready."""
         await self.decoders.start()
         self.ready = await asyncio.to_thread(self.answerer.passes)
+        if not self.ready:
+            log.error(json.dumps({"fault": "the engine does not give the logits that the bundle stores for its self-test"}))
 
     def close(self) -> None:
         """Answer what waits, end what was started."""
