@@ -58,7 +58,9 @@ class Room:
         await self.decoders.start()
         self.ready = await asyncio.to_thread(self.answerer.passes)
         if not self.ready:
-            log.error(json.dumps({"fault": "the engine does not give the logits that the bundle stores for its self-test"}))
+            log.error(
+                json.dumps({"fault": "the engine does not give the logits that the bundle stores for its self-test"})
+            )
 
     def close(self) -> None:
         """Answer what waits, end what was started."""
