@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hilum.bundle import read_bundle
 from hilum.errors import InputError
+from hilum.inference.distribution import read_distribution
+from hilum.inference.gate import gate
 from hilum.inference.predict import load, predict
 from hilum.tables import read_predictions, read_studies
 from hilum.training.run import train
@@ -59,6 +63,23 @@ def test_the_run_folder_is_whole(run):
     assert any(line.startswith("device") and ":" in line for line in said)
     assert len((folder / "log.csv").read_text().splitlines()) == 3
     assert cv2.imread(str(folder / "curves.png")) is not None
+
+
+def test_the_bundle_knows_the_images_it_was_trained_on(data, run, tmp_path):
+    """The run makes its gate, and `hilum gate` makes the same again for a bundle that has none; the identity stays."""
+    folder, _ = run
+    made = read_distribution(folder / "bundle")
+    assert made is not None
+    assert made.images > made.held_out > 0
+    before = read_bundle(folder / "bundle").identity
+    shutil.copytree(folder / "bundle", tmp_path / "bundle")
+    gate(tmp_path / "bundle", folder / "studies.parquet", cache=data / "cache", device="cpu")
+    again = read_distribution(tmp_path / "bundle")
+    assert again is not None
+    assert again.features.limit == pytest.approx(made.features.limit, rel=1e-3)
+    assert read_bundle(tmp_path / "bundle").identity == before
+    with pytest.raises(InputError, match="no rows with split"):
+        gate(tmp_path / "bundle", data / "studies.parquet", cache=data / "cache")
 
 
 def test_the_log_has_the_validation_loss_of_each_finding(run):
