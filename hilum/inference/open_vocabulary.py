@@ -4,23 +4,19 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-import torch
 
 from hilum.bundle import Bundle
 from hilum.errors import HilumError, InputError
 from hilum.inference.vocabulary import carried_labels, chosen
 from hilum.label_file import LabelVectors
-from hilum.models.classifier import Classifier
 from hilum.models.label_vectors import LabelText
 from hilum.models.text import Encode
 
 _SAME = 0.999  # least cosine of a vector embedded again to the one in the bundle; another encoder's is far below
 
 
-def asked_about(
-    bundle: Bundle, classifier: Classifier, findings: Sequence[str], text_model: str | None = None
-) -> Classifier:
-    """The bundle's classifier asked about these findings, in this order; what it was trained on keeps its logits.
+def asked_about(bundle: Bundle, findings: Sequence[str], text_model: str | None = None) -> tuple[list[str], np.ndarray]:
+    """These findings as the bundle spells them, in this order, and the vectors float32 (F, D) to ask its model by.
 
     findings: names in any spelling that hilum knows, or words of one's own, which the bundle's text encoder embeds: then
     the package of the extra `text` is needed. text_model: the encoder's folder, where the bundle's own cannot be had.
@@ -34,8 +30,7 @@ def asked_about(
             do="leave findings out, or train with a head whose queries are text (recipe zero_shot)",
         )
     names = chosen(findings, [*bundle.findings, *labels.names])
-    vectors = vectors_for(labels, bundle.findings[0], names, text_model)
-    return classifier.asked(names, torch.from_numpy(vectors).to(next(classifier.head.parameters()).device))
+    return names, vectors_for(labels, bundle.findings[0], names, text_model)
 
 
 def vectors_for(labels: LabelVectors, witness: str, names: Sequence[str], text_model: str | None = None) -> np.ndarray:

@@ -132,9 +132,8 @@ class Model:
         """The classifier asked about these findings (see `predict`); None: about those it was trained on."""
         if findings is None:
             return self.classifier
-        if isinstance(self.classifier, AsClassifier):
-            raise InputError("a graph answers for the findings it was made with", do="use the engine torch")
-        return asked_about(self.bundle, self.classifier, findings, text_model)
+        names, vectors = asked_about(self.bundle, findings, text_model)
+        return self.classifier.asked(names, torch.from_numpy(vectors).to(self.device))
 
 
 def load(

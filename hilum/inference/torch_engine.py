@@ -110,6 +110,10 @@ class AsClassifier(nn.Module):
         super().__init__()
         self.engine, self.findings = engine, tuple(findings)
 
+    def asked(self, findings: Sequence[str], vectors: Tensor) -> "AsClassifier":
+        """The same about other findings, by the vectors (F, D) of their labels."""
+        return AsClassifier(self.engine.asked(vectors.cpu().numpy()), findings)
+
     def forward(
         self, images: Tensor, present: Tensor, view: Tensor, demographics: Tensor, context: Context | None = None
     ) -> Tensor:

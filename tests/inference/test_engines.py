@@ -222,7 +222,7 @@ def test_predict_answers_alike_on_every_engine(bundle, tmp_path):
     assert tables[0][FINDINGS[0]].n_unique() > 3
     turned = load(bundle, engine="onnx").predict(studies, cache=tmp_path / "cache", tta="flip")
     assert (turned[FINDINGS[0]] - tables[0][FINDINGS[0]]).abs().max() > 1e-3
-    with pytest.raises(InputError, match="Use the engine torch"):
+    with pytest.raises(InputError, match="vocabulary of this bundle is closed"):
         load(bundle, engine="onnx").predict(studies, findings=["Mass"])
 
 

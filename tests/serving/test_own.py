@@ -3,6 +3,7 @@
 import json
 
 import httpx
+import numpy as np
 import pytest
 
 from hilum.errors import InputError
@@ -119,8 +120,9 @@ def test_unknown_names_get_the_nearest_offered_and_are_never_repeated(answerers,
 
 def test_other_words_are_embedded_with_torch_where_the_encoder_is(answerers, monkeypatch):
     own = answerers["torch"].askable.own([SECRET, "Bulla"])
-    assert own.names == (SECRET,)
-    assert own.vectors.shape[0] == 1
+    assert own.names == (SECRET, "Bulla")
+    assert np.linalg.norm(own.vectors, axis=1) == pytest.approx([384**0.5] * 2, rel=1e-4)
+    assert (own.vectors[1] == answerers["onnx"].askable.own(["bulla"]).vectors[0]).all()
 
     def gone(*_):
         raise InputError("there is no encoder")

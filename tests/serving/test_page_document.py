@@ -27,7 +27,9 @@ def test_facts_of_the_bundle_are_escaped_and_shortened():
 
 def test_findings_of_ones_own_are_asked_for_only_where_they_can_be_answered():
     assert 'id="own"' not in render(FACTS)
-    assert 'id="own"' in render({**FACTS, "own_findings": True})
+    html = render({**FACTS, "askable": ["Bulla", "<b>"]})
+    assert 'id="own"' in html
+    assert "<option>Bulla</option><option>&lt;b&gt;</option>" in html
 
 
 def test_nothing_stands_inline_and_nothing_comes_from_elsewhere():

@@ -70,7 +70,7 @@ function one(finding, answer, show) {
   return el(
     "li",
     { class: `finding${positive ? " above" : ""}` },
-    el("div", { class: "top" }, el("span", { class: "name" }, name), el("span", { class: "chance" }, finding.zero_shot ? probability.toPrecision(2) : percent(probability)), el("button", where, "Where")),
+    el("div", { class: "top" }, el("span", { class: "name" }, name), el("span", { class: "chance" }, finding.zero_shot ? score(probability) : percent(probability)), el("button", where, "Where")),
     threshold === null ? null : el("div", { class: "scale", "aria-hidden": "true" }, bar),
     el("details", {}, el("summary", {}, told, el("span", { class: "hushed" }, `: more about ${name}`)), terms(facts(finding, answer))),
   );
@@ -96,6 +96,8 @@ function facts(finding, answer) {
   rows.push(["Measured on", `${measured.positives.toLocaleString("en")} positives among ${studies(measured.known)}. ${measured.measured_on ?? ""}`]);
   return rows;
 }
+
+const score = (value) => (value < 0.001 ? "< 0.001" : value.toFixed(3));
 
 const studies = (count) => plural(count, "known study", "known studies");
 
