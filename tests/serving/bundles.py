@@ -76,7 +76,7 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
     try:
         os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
     except FileExistsError:
-        until = time.monotonic() + 300
+        until = time.monotonic() + 1200
         while not done.exists():
             assert time.monotonic() < until, "another process should have made it"
             time.sleep(0.2)
@@ -109,7 +109,7 @@ class Served:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen([sys.executable, "-c", code], stderr=log, stdout=log)
 
-    def wait(self, seconds: float = 120) -> "Served":
+    def wait(self, seconds: float = 300) -> "Served":
         """Until it is ready."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and self.process.poll() is None:
