@@ -1,6 +1,7 @@
 """Three phantom hospitals that label different findings: training on their union, on each alone, and with unknowns as zeros.
 
     python bench/partial_labels.py FOLDER          # draws the hospitals there; trainings that are done are not repeated
+    python bench/partial_labels.py FOLDER --epochs 20       # longer trainings than the stored ones
     python bench/partial_labels.py FOLDER --quick  # 60 studies of 32 px, one epoch; writes nothing
 
     practice     labels the 14 findings of NIH; two views of people who stand, findings at 0.6 of the published prevalence
@@ -16,6 +17,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from result import save
 
@@ -24,7 +26,6 @@ from hilum.evaluation.evaluate import evaluate
 from hilum.findings import FINDING_SETS
 from hilum.inference.predict import predict
 from hilum.progress import shown
-from hilum.recipe import load_recipe
 from hilum.sources.merge import merge
 from hilum.sources.phantom.benchmarks import Benchmark, raised_tail
 from hilum.sources.phantom.source import NOTE, draw_benchmark
@@ -96,16 +97,16 @@ def tables(folder: Path) -> dict[str, Path]:
     return {**alone, "union": folder / "labels.parquet", "zeros": folder / "zeros.parquet"}
 
 
-def trained(arm: str, table: Path, folder: Path, quick: bool) -> Path:
+def trained(arm: str, table: Path, folder: Path, epochs: int, quick: bool) -> Path:
     """Predictions of all test studies by the arm's model, which takes as many steps as that of the union."""
-    run, answer = folder / "runs" / arm, folder / "runs" / f"{arm}.parquet"
+    run, answer = folder / f"runs-{epochs}" / arm, folder / f"runs-{epochs}" / f"{arm}.parquet"
     size = 32 if quick else SIZE
     if not answer.exists():
         whole, own = (_training_studies(each) for each in (folder / "labels.parquet", table))
-        epochs = 1 if quick else round(EPOCHS * whole / own)
+        own_epochs = round(epochs * whole / own)
         overrides = [
             f"studies={table}", "findings=null", f"cache.folder={folder / 'cache' / arm}", f"cache.size={size}",
-            f"train.epochs={epochs}",
+            f"train.epochs={own_epochs}",
         ]  # fmt: skip
         if not (run / "bundle" / "bundle.json").exists():
             resume = (run / "recipe.yaml").is_file()
@@ -133,7 +134,7 @@ def part(answer: Path, hospital: str, findings: list[str], folder: Path) -> Path
     keys = [name for name in ("study_id", "patient_id") if name in predictions.table.columns]
     rows = predictions.table.filter(pl.col("study_id").is_in(own["study_id"].unique().implode()))
     predictions.table = rows.select(*keys, *findings)
-    file = folder / "runs" / "parts" / hospital / f"{len(findings)}-{answer.name}"
+    file = answer.parent / "parts" / hospital / f"{len(findings)}-{answer.name}"
     file.parent.mkdir(parents=True, exist_ok=True)
     write_predictions(predictions, file)
     return file
@@ -166,15 +167,38 @@ def against(
     return {"what": "against", "from": one, "to": other, "test": hospital, "findings": len(findings), "tiers": tiers}
 
 
+def where_nobody_looked(arm: str, answer: Path, folder: Path, replicates: int) -> dict[str, Any]:
+    """Sum of probabilities per true case, and mean log loss, with 95 % intervals over studies; entries labelled at home and not."""
+    truth = read_studies(folder / "truth.parquet").unique("study_id", keep="first", maintain_order=True)
+    scores = truth.select("study_id").join(read_predictions(answer).table, on="study_id", maintain_order="left")
+    findings = [name for name in EVERY if name != "No Finding"]
+    told = scores.select(findings).to_numpy().astype(np.float64).clip(1e-6, 1 - 1e-6)
+    true = truth.select(findings).to_numpy().astype(np.float64)
+    looked = np.array([[name in LABELLED[source] for name in findings] for source in truth["source"]])
+    loss = -true * np.log(told) - (1 - true) * np.log(1 - told)
+    row: dict[str, Any] = {"what": "entries", "train": arm}
+    for name, mask in (("not labelled", ~looked), ("labelled", looked)):
+        sums = np.stack([(each * mask).sum(axis=1) for each in (told, true, loss, np.ones_like(true))])  # (4, studies)
+        drawn = np.random.default_rng(0).multinomial(
+            sums.shape[1], np.full(sums.shape[1], 1 / sums.shape[1]), replicates
+        )
+        for what, above, below in (("told per case", 0, 1), ("log loss", 2, 3)):
+            several = (drawn @ sums[above]) / (drawn @ sums[below])
+            low, high = np.quantile(several, [0.025, 0.975])
+            row[f"{what}, {name}"] = [float(sums[above].sum() / sums[below].sum()), float(low), float(high)]
+    return row
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("folder", type=Path, help="where the hospitals are drawn and the trainings lie")
+    arguments.add_argument("--epochs", type=int, default=EPOCHS, help="of the union; the others take as many steps")
     arguments.add_argument("--quick", action="store_true", help="a hundred studies and one epoch; writes nothing")
     given = arguments.parse_args()
     folder, replicates = given.folder, 100 if given.quick else 1000
-    load_recipe(RECIPE)
+    epochs = 1 if given.quick else given.epochs
     draw(folder, given.quick)
-    answers = {arm: trained(arm, table, folder, given.quick) for arm, table in tables(folder).items()}
+    answers = {arm: trained(arm, table, folder, epochs, given.quick) for arm, table in tables(folder).items()}
     rows = matrix(answers, folder, replicates)
     drawn = (answers, folder, replicates)
     for source, names in LABELLED.items():
@@ -182,6 +206,7 @@ def main() -> None:
         judged = [name for name in names if not (source == "ward" and name == "No Finding")]
         rows += [against(source, "union", judged, hospital, *drawn) for hospital in ("all", source)]
     rows += [against(*pair, list(EVERY), "all", *drawn) for pair in (("zeros", "union"), ("university", "zeros"))]
+    rows += [where_nobody_looked(arm, answers[arm], folder, replicates) for arm in ("union", "zeros")]
     said(rows)
     if not given.quick:
         first = next(
@@ -196,7 +221,7 @@ def main() -> None:
                 "unit": "mAP of 26 findings on the truth of three hospitals' test studies: union with unknowns, and with zeros",
                 "ratio": round(union / naive, 3),
                 "goal": "unknown kept unknown is better than zero: the interval of the difference lies above 0",
-                "command": "python bench/partial_labels.py FOLDER",
+                "command": f"python bench/partial_labels.py FOLDER --epochs {epochs}",
                 "rows": rows,
             }
         )
@@ -217,6 +242,9 @@ def said(rows: list[dict[str, Any]]) -> None:
             low, high = one["map"]
             head = f"{row['from']:<12}{row['to']:<8}{row['test']:<12}{row['findings']:>8}"
             print(f"{head}  {tier:<8}{low:.3f} -> {high:.3f}  {_interval(one['difference'], '+')}")
+
+    for row in (row for row in rows if row["what"] == "entries"):
+        print(f"{row['train']:<8}" + "   ".join(f"{k}: {_interval(v)}" for k, v in row.items() if isinstance(v, list)))
 
 
 def _interval(values: list[float | None], sign: str = "") -> str:
