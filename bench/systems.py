@@ -237,7 +237,9 @@ def facts(given: argparse.Namespace, tables: dict[str, Any]) -> list[str]:
             f" norm at a third), averaged weights; phantom: {given.train:,} training studies. Second stages on frozen features"
             " come on top. Each row's network stands in for the one named: the smallest of its kind in timm, from nothing."
         )
-    lines.append("Training seconds are wall time of one thread on a machine that did other things besides: hold only their order.")
+    lines.append(
+        "Training seconds are wall time of one thread on a machine that did other things besides: hold only their order."
+    )
     if "nih" not in tables and not given.only:
         lines.append("The part on ChestX-ray14 is left out: no folder of its images was given (`--nih`).")
     return [one for line in lines for one in (line, "")][:-1]
