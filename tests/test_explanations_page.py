@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+POINTING = json.loads((ROOT / "bench/results/pointing.json").read_text())["rows"]
 GATE = json.loads((ROOT / "bench/results/gate.json").read_text())["rows"]
 
 
@@ -13,10 +14,35 @@ def interval(values) -> str:
     return f"{values[0]:.3f} [{values[1]:.3f}, {values[2]:.3f}]"
 
 
+def pointing_lines(row) -> list[str]:
+    names = {"chance": "noise", "middle": "the middle of the image"}
+    made = []
+    for one in row["methods"]:
+        name = names.get(one["method"], f"`{one['method']}`")
+        seen = one["method"] not in names
+        areas = ["", ""] if one["deletion"] is None else [f"{one['deletion']:.3f}", f"{one['insertion']:.3f}"]
+        made.append(
+            f"| {name} | {interval(one['hits'])} | {areas[0]} | {areas[1]} | {one['cpu_seconds'] if seen else ''} |"
+        )
+    return made
+
+
 def gate_lines(rows) -> list[str]:
     kinds = list(dict.fromkeys(kind["kind"] for row in rows for kind in row["kinds"]))
     told = [{kind["kind"]: interval(kind["refused"]) for kind in row["kinds"]} for row in rows]
     return [f"| {kind} | {' | '.join(each.get(kind, '') for each in told)} |" for kind in kinds]
+
+
+@pytest.mark.parametrize("line", pointing_lines(next(row for row in POINTING if row["what"] == "phantom")))
+def test_every_method_stands_on_the_page_as_measured(line):
+    assert line in (ROOT / "docs/why/explanations.md").read_text()
+
+
+def test_the_page_says_how_many_images_and_findings():
+    row = next(row for row in POINTING if row["what"] == "phantom")
+    page = (ROOT / "docs/why/explanations.md").read_text()
+    assert f"over {row['images']} images of {row['findings']} findings" in page
+    assert f"boxes cover {row['boxes_cover']:.3f} of an image" in page
 
 
 @pytest.mark.parametrize("line", gate_lines(GATE))
