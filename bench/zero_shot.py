@@ -181,7 +181,7 @@ def main() -> None:
         "--part",
         action="append",
         choices=[*PROTOCOLS, *FAMILIES],
-        help="only this one, again for another; no JSON then",
+        help="only this one, again for another; the JSON then says which were not run",
     )
     arguments.add_argument("--quick", action="store_true", help="a few hundred studies of 32 px, one epoch, no JSON")
     arguments.add_argument("overrides", nargs="*", help="changes to the recipe, such as model.head.layers=2")
@@ -195,7 +195,8 @@ def main() -> None:
         part = held[name] if name in held else protocol(name, work, given.quick)
         rows.append(measured(part, work / "runs", changes, given.quick))
     show(rows)
-    if not (given.quick or given.part):
+    if not given.quick:
+        parts = [f'--part "{name}"' for name in given.part or []]
         beaten = [row["part"] for row in rows if row["unseen_only"]["p"] <= 0.05]
         save(
             {
@@ -205,7 +206,10 @@ def main() -> None:
                 "unit": "experiments in which the right names beat 95 % of permuted ones, of all",
                 "ratio": round(len(beaten) / len(rows), 2),
                 "goal": "all; what a phantom can say of it stands in docs/why/zero-shot.md",
-                "command": " ".join(["python bench/zero_shot.py small --cache small/cache-64", *given.overrides]),
+                "command": " ".join(
+                    ["python bench/zero_shot.py small --cache small/cache-64", *parts, *given.overrides]
+                ),
+                "not_run": [name for name in (*PROTOCOLS, *FAMILIES) if given.part and name not in given.part],
                 "rows": rows,
             }
         )

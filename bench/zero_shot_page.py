@@ -31,7 +31,8 @@ def figures(made: dict[str, Any]) -> str:
             f" | {_number(one['wrong_names'])} | {_number(one['wrong_names_95'])} | {one['p']:.3f} | {_number(among['ap'])}"
             f" | {_number(among['wrong_names_95'])} | {among['p']:.3f} | {shots} |"
         )
-    return "\n".join([*lines, "", *said(made["rows"])]) + "\n"
+    left = [f"Not measured yet: {'; '.join(made['not_run'])}."] if made.get("not_run") else []
+    return "\n".join([*lines, "", *said(made["rows"]), *left]) + "\n"
 
 
 def said(rows: list[dict[str, Any]]) -> list[str]:
