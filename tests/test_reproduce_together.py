@@ -81,7 +81,13 @@ def test_ensembles_are_those_of_the_verb(made, tmp_path):
         expected = ensemble(files, tmp_path / f"{name}.parquet", method=method, **options).predictions.table
         found = read_predictions(folder / "runs" / "predictions" / f"{name}-seed-0.parquet").table
         np.testing.assert_array_equal(found[list(FINDINGS)], expected[list(FINDINGS)])
-    assert [row["name"] for row in whole["tables"][0]["panels"][0]["rows"]] == ["frame", "more", "flipped", "mean", "best"]
+    assert [row["name"] for row in whole["tables"][0]["panels"][0]["rows"]] == [
+        "frame",
+        "more",
+        "flipped",
+        "mean",
+        "best",
+    ]
 
 
 def test_without_further_studies_what_needs_them_is_left_out(made):
