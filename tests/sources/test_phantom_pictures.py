@@ -18,7 +18,8 @@ from hilum.sources.phantom.prevalence import BOTH_VIEWS, DECOYS, NO_FINDING
 from hilum.sources.phantom.sheet import SHEETS, sheet, specimen
 
 SIZE = 96
-CXR_LT = {name for names, of in FINDING_SETS.items() if names.startswith("cxr-lt") for name in of} - {"Normal"}
+DRAWN = ("cxr-lt-2023", "cxr-lt-2024-task1", "cxr-lt-2024-task2", "cxr-lt-2024-task3")
+CXR_LT = {name for names in DRAWN for name in FINDING_SETS[names]} - {"Normal"}
 DRAWN = sorted(CXR_LT - {NO_FINDING})
 
 
