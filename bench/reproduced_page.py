@@ -2,7 +2,8 @@
 
     python bench/reproduced_page.py reproduce_bag_of_tricks docs/why/bag-of-tricks.md
 
-A row is its mAP with its interval, the published one, and what it has more than the row that the table is held against.
+A row is its mAP with its interval, the published one, what it has more than the row that the table is held against, and the
+same of rare findings.
 """
 
 import argparse
@@ -13,22 +14,22 @@ from typing import Any
 
 from result import FOLDER
 
-
-def interval(values: list[float], sign: str = "") -> str:
-    return f"{values[0]:{sign}.3f} [{values[1]:{sign}.3f}, {values[2]:{sign}.3f}]"
+from hilum.reproductions.page import spoken
 
 
 def table_of(panel: dict[str, Any]) -> str:
-    """A panel as Markdown: mAP, published, and the difference to the first row of `against`."""
+    """A panel as Markdown: mAP, published, the difference to the first row of `against`, and the tail's mAP."""
     base = panel["against"][0]
-    lines = [f"| row | mAP | published | minus {base} |", "|---|---|---|---|"]
+    rows = [["row", "mAP", "published", f"mAP minus {base}", "tail", "published"]]
     for row in panel["rows"]:
-        theirs = row["theirs"]["all"] if row["theirs"] else None
-        printed = "" if theirs is None else f"{theirs:.3f}"
-        lines.append(
-            f"| {row['name']} | {interval(row['ours']['all'])} | {printed} | {beyond(panel, base, row['name'])} |"
+        theirs = row["theirs"] or {}
+        printed = {one: "" if theirs.get(one) is None else f"{theirs[one]:.3f}" for one in ("all", "tail")}
+        ours = {one: spoken(row["ours"][one]) for one in printed}
+        rows.append(
+            [row["name"], ours["all"], printed["all"], beyond(panel, base, row["name"]), ours["tail"], printed["tail"]]
         )
-    return "\n".join(lines)
+    lines = ["".join(f"| {cell} " if cell else "| " for cell in row) + "|" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
 def beyond(panel: dict[str, Any], base: str, name: str) -> str:
@@ -38,7 +39,7 @@ def beyond(panel: dict[str, Any], base: str, name: str) -> str:
         if found and {pair["from"], pair["to"]} == {base, name}:
             value, low, high = found["difference"]
             told = [value, low, high] if pair["to"] == name else [-value, -high, -low]
-            return interval(told, "+") + ("" if found["told_apart"] else ", noise")
+            return spoken(told, "+") + ("" if found["told_apart"] else ", noise")
     return ""
 
 

@@ -177,14 +177,15 @@ def _count(names: Sequence[str]) -> str:
 # -- the page ---------------------------------------------------------------------------------------------------------
 
 
-def page(content: Mapping[str, Any], tables: Mapping[str, tuple[Mapping[str, Any], Sequence[Entry]]]) -> str:
-    """Markdown. tables: title -> (judged table, its entries); content: `facts`, sentences on how it was made."""
-    lines = ["# The recipes measured side by side", "", *content["facts"]]
+def page(facts: Sequence[str], tables: Mapping[str, tuple[Mapping[str, Any], Sequence[Entry]]]) -> str:
+    """Markdown. facts: paragraphs on all of it; tables: title -> (judged table with `how`, `command`, `date`, its entries)."""
+    lines = ["# The recipes measured side by side", "", *(line for fact in facts for line in (fact, ""))][:-1]
     for title, (table, entries) in tables.items():
-        lines += ["", f"## {title}", "", *_about(table), "", *block(table, entries), "", "What may be read off it:", ""]
-        lines += [f"- {sentence}" for sentence in reading(table, entries)]
+        lines += ["", f"## {title}", "", table["how"], "", *_about(table), "", *block(table, entries), ""]
+        lines += ["What may be read off it:", "", *(f"- {sentence}" for sentence in reading(table, entries)), ""]
+        lines += [f"Made by `{table['command']}` on {table['date']}."]
     noted = dict.fromkeys(str(table["note"]) for table, _ in tables.values() if table["note"])
-    lines += ["", *noted, "", f"Made by `{content['command']}`; do not edit by hand."]
+    lines += ["", *noted, "", "Do not edit by hand."]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -2,6 +2,7 @@
 
     hilum import phantom --benchmark phantom-26-small -o small
     python bench/systems.py small small/systems --nih FOLDER_OF_CHESTXRAY14      # writes hilum/recipes/README.md
+    python bench/systems.py small small/systems --tables heads                   # one table anew, the others as stored
     python bench/systems.py small small/systems --only LDAM Focal                # these rows alone, no page
     python bench/systems.py small small/systems --choose                         # which head `hilum` takes, on validation
     python bench/systems.py quick quick/systems --quick                          # draws a few hundred studies itself
@@ -16,6 +17,8 @@ one size (of several copies the largest is read, and a network could see which w
 """
 
 import argparse
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,7 @@ from typing import Any
 import polars as pl
 from floors import floors
 from fusion_as_published import draw
-from result import FOLDER, save
+from result import FOLDER, measured_at, save
 from system_page import judged, page
 from system_rows import BASELINE, CANDIDATES, FLOORS, HEAD_RATE, HEADS, RATE, REFERENCE, WHOLE, Entry, chosen
 from system_runs import Data, Files, Heads, head_files, seconds, whole_files
@@ -46,6 +49,11 @@ TITLES = {
     "nih": "(b) Whole networks on five folds of real images (ChestX-ray14)",
 }
 FOLDS = 5  # with --quick 2
+FACTS = [
+    "Every system was trained here from nothing, small, on little data: the tables say which of their ideas make a difference"
+    " under equal conditions, not how good the published models are.",
+    "Training seconds are wall time of one thread on a machine that did other things besides: hold only their order.",
+]
 
 
 def main() -> None:
@@ -59,38 +67,49 @@ def main() -> None:
     if given.choose:
         choose(heads_of(given), given.seeds)
         return
-    tables = {name: made for name in given.tables if (made := table(name, given)) is not None}
-    content = {"facts": facts(given, tables), "command": _command(given)}
-    told = page(content, {TITLES[name]: made for name, made in tables.items()})
-    print(told)
-    if given.quick or given.only or set(given.tables) != set(TABLES):
+    made = {name: one for name in given.tables if (one := table(name, given)) is not None}
+    if given.quick or given.only:
+        print(page(FACTS, {TITLES[name]: (one, entries_of(name)) for name, one in made.items()}))
         return
-    first = tables["heads"][0]
-    of = {row["name"]: row["figures"]["all"][0] for row in tables["whole"][0]["rows"]}
+    tables = {name: one for name, one in (stored() | made).items() if name in TABLES}
+    told = page(FACTS, {TITLES[name]: (tables[name], entries_of(name)) for name in TABLES if name in tables})
+    print(told)
+    of = {row["name"]: row["figures"]["all"][0] for row in tables["whole"]["rows"]} if "whole" in tables else {}
     save(
         {
             "name": "systems",
-            "ours": of["hilum"],
-            "peer": of[REFERENCE],
+            "ours": of.get("hilum"),
+            "peer": of.get(REFERENCE),
             "unit": "mAP on truth, whole networks on the phantom: our recipe, and the reference",
-            "ratio": round(of["hilum"] / of[REFERENCE], 3),
+            "ratio": round(of["hilum"] / of[REFERENCE], 3) if of else None,
             "goal": "which published differences are real, and which are noise",
-            "command": content["command"],
-            "facts": content["facts"],
-            "rows": first["rows"],
-            "tables": {name: made for name, (made, _) in tables.items()},
+            "command": _command(given),
+            "rows": tables["heads"]["rows"] if "heads" in tables else [],
+            "tables": tables,
         }
     )
     write_text(RECIPES / "README.md", told)
     print(f"written: {RECIPES / 'README.md'} and {FOLDER / 'systems.json'}")
 
 
+def stored() -> dict[str, Any]:
+    """The tables measured before; each says by which command and at which commit."""
+    file = FOLDER / "systems.json"
+    tables: dict[str, Any] = json.loads(file.read_text())["tables"] if file.exists() else {}
+    return tables
+
+
 # -- the tables -------------------------------------------------------------------------------------------------------
 
 
-def table(name: str, given: argparse.Namespace) -> tuple[dict[str, Any], list[Entry]] | None:
-    """A judged table with its entries; None where --only names no row of it, or there are no NIH images."""
-    entries = chosen(HEADS if name == "heads" else WHOLE, given.only)
+def entries_of(name: str, only: Sequence[str] = ()) -> list[Entry]:
+    """The rows of a table, floors last."""
+    return [*chosen(HEADS if name == "heads" else WHOLE, only), *FLOORS]
+
+
+def table(name: str, given: argparse.Namespace) -> dict[str, Any] | None:
+    """A judged table, and how it was made; None where --only names no row of it, or there are no NIH images."""
+    entries = [one for one in entries_of(name, given.only) if one not in FLOORS]
     if not entries or (name == "nih" and given.nih is None):
         return None
     if name == "heads":
@@ -121,7 +140,7 @@ def table(name: str, given: argparse.Namespace) -> tuple[dict[str, Any], list[En
     for row in made["rows"]:
         spent = [one for file in files[row["name"]] if (one := seconds(file)) is not None]
         row["seconds"] = sum(spent) / (1 if name == "nih" else len(spent)) if spent else None
-    return made, [*entries, *FLOORS]
+    return made | {"how": how(name, given), "command": _command(given)} | measured_at()
 
 
 def heads_of(given: argparse.Namespace) -> Heads:
@@ -218,31 +237,21 @@ def validation_map(file: Path, studies: Path) -> float:
 # -- what is said of it -----------------------------------------------------------------------------------------------
 
 
-def facts(given: argparse.Namespace, tables: dict[str, Any]) -> list[str]:
-    """Sentences on how the figures were made."""
-    backbone = given.backbone or "phantom_small, trained on the same training studies"
-    lines = [
-        "Every system was trained here from nothing, small, on little data: the tables say which of their ideas make a difference"
-        " under equal conditions, not how good the published models are.",
-    ]
-    if "heads" in tables:
-        lines.append(
-            f"(a) features of the frozen backbone of {backbone}, of the images as they are; {given.seeds} trainings a row of"
+def how(name: str, given: argparse.Namespace) -> str:
+    """A sentence on how the figures of a table were made."""
+    if name == "heads":
+        backbone = given.backbone or "phantom_small, trained on the same training studies"
+        return (
+            f"Features of the frozen backbone of {backbone}, of the images as they are; {given.seeds} trainings a row of"
             f" {given.head_epochs} epochs' steps (batches of 128, learning rate {HEAD_RATE:g}); judged on the truth of test patients,"
             " while all learn from mined labels. tau-normalisation orders studies as its first stage does: only its Brier skill moves."
         )
-    if "whole" in tables or "nih" in tables:
-        lines.append(
-            f"(b) 64 px, {given.epochs} epochs' steps of single images in batches of 32, AdamW at {RATE:g} (networks without batch"
-            f" norm at a third), averaged weights; phantom: {given.train:,} training studies. Second stages on frozen features"
-            " come on top. Each row's network stands in for the one named: the smallest of its kind in timm, from nothing."
-        )
-    lines.append(
-        "Training seconds are wall time of one thread on a machine that did other things besides: hold only their order."
+    told = "" if name == "nih" else f" {given.train:,} training studies."
+    return (
+        f"64 px, {given.epochs} epochs' steps of single images in batches of 32, AdamW at {RATE:g} (networks without batch"
+        f" norm at a third), averaged weights.{told} Second stages on frozen features come on top. Each row's network stands in"
+        " for the one named: the smallest of its kind in timm, from nothing."
     )
-    if "nih" not in tables and not given.only:
-        lines.append("The part on ChestX-ray14 is left out: no folder of its images was given (`--nih`).")
-    return [one for line in lines for one in (line, "")][:-1]
 
 
 def _command(given: argparse.Namespace) -> str:
@@ -252,7 +261,8 @@ def _command(given: argparse.Namespace) -> str:
         f" --{name.replace('_', '-')} {value}"
         for name, value in (("seeds", given.seeds), ("head_epochs", given.head_epochs), ("epochs", given.epochs), ("train", given.train))
     )  # fmt: skip
-    return f"python bench/systems.py phantom-26-small RUNS{nih}{backbone}{sizes}"
+    tables = "" if set(given.tables) == set(TABLES) else f" --tables {' '.join(given.tables)}"
+    return f"python bench/systems.py phantom-26-small RUNS{nih}{backbone}{tables}{sizes}"
 
 
 def _arguments() -> argparse.Namespace:
@@ -262,7 +272,9 @@ def _arguments() -> argparse.Namespace:
     made.add_argument("--nih", type=Path, help="a folder of ChestX-ray14, or of a part; its images in one size")
     made.add_argument("--backbone", type=Path, help="a bundle whose backbone makes the features of (a)")
     made.add_argument("--cache", type=Path, help="decoded images for (a), by default WORK/cache-96")
-    made.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES), help="only these; no page then")
+    made.add_argument(
+        "--tables", nargs="+", choices=TABLES, default=list(TABLES), help="only these; the page keeps the others"
+    )
     made.add_argument(
         "--only", nargs="+", default=[], metavar="ROW", help="only these rows and what they need; no page then"
     )

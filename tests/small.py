@@ -68,3 +68,9 @@ def write_small_studies(folder: Path, patients: int, note: str | None = None) ->
     paths = [str(folder / f"{name}.png") for name in table["image_id"]]
     write_studies(table.with_columns(path=pl.Series(paths)), folder / "studies.parquet", label_level="study", note=note)
     return folder / "studies.parquet"
+
+
+def short_run(folder: Path) -> list[str]:
+    """Options of a recipe for one epoch on the small studies that were written into `folder`, a quarter each held out."""
+    return [f"studies={folder / 'studies.parquet'}", f"cache.folder={folder / 'cache'}", "findings=null", "cache.size=32",
+            "train.epochs=1", "train.batch_size=16", "split.valid=0.25", "split.test=0.25"]  # fmt: skip

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.figures import interval
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/why/bag-of-tricks.md").read_text()
 NIH = json.loads((ROOT / "bench/results/label_queries_nih.json").read_text())
@@ -13,8 +15,8 @@ STORED = ROOT / "bench/results/reproduce_bag_of_tricks.json"
 
 @pytest.mark.parametrize("row", NIH["rows"], ids=lambda row: row["what"])
 def test_every_row_on_real_images(row):
-    value, *ends = row["value"]
-    told = f"{value:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else f"{value:.3f}"
+    value = row["value"]
+    told = interval(value) if len(value) == 3 else f"{value[0]:.3f}"
     assert f"| {row['what']} | {told} |" in PAGE
 
 
@@ -23,5 +25,4 @@ def test_the_rows_of_the_poster():
     assert [table["name"] for table in tables] == ["tricks", "ensembles"]
     for table in tables:
         for row in table["panels"][0]["rows"]:
-            value, low, high = row["ours"]["all"]
-            assert f"| {row['name']} | {value:.3f} [{low:.3f}, {high:.3f}] |" in PAGE, row["name"]
+            assert f"| {row['name']} | {interval(row['ours']['all'])} |" in PAGE, row["name"]

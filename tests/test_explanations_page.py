@@ -5,13 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.figures import interval
+
 ROOT = Path(__file__).parents[1]
 POINTING = json.loads((ROOT / "bench/results/pointing.json").read_text())["rows"]
 GATE = json.loads((ROOT / "bench/results/gate.json").read_text())["rows"]
-
-
-def interval(values) -> str:
-    return f"{values[0]:.3f} [{values[1]:.3f}, {values[2]:.3f}]"
 
 
 def pointing_lines(row) -> list[str]:

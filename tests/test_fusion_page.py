@@ -5,27 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.figures import above, interval
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/why/fusion.md").read_text()
 TAUGHT = (ROOT / "docs/how-to/self-training.md").read_text()
 FAULTS = json.loads((ROOT / "bench/results/fusion_as_published.json").read_text())
 SELF = json.loads((ROOT / "bench/results/self_training.json").read_text())["rows"]
 EVERY, SEVERAL = json.loads((ROOT / "bench/results/reproduce_chexfusion_views.json").read_text())["tables"][0]["panels"]
-
-
-def interval(values, sign=""):
-    return f"{values[0]:{sign}.3f} [{values[1]:{sign}.3f}, {values[2]:{sign}.3f}]"
-
-
-def above(panel, lower, upper):
-    """mAP of the row `upper` minus that of `lower`, [value, low, high]."""
-    for pair in panel["differences"]:
-        found = pair["columns"]["all"]["difference"]
-        if (pair["from"], pair["to"]) == (lower, upper):
-            return found
-        if (pair["to"], pair["from"]) == (lower, upper):
-            return [-found[0], -found[2], -found[1]]
-    raise KeyError((lower, upper))
 
 
 @pytest.mark.parametrize("row", range(len(EVERY["rows"])))

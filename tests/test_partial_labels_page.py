@@ -5,15 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.figures import interval
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/why/partial-labels.md").read_text()
 ROWS = json.loads((ROOT / "bench/results/partial_labels.json").read_text())["rows"]
 MATRIX = [row for row in ROWS if row["what"] == "matrix"]
 AGAINST = [row for row in ROWS if row["what"] == "against"]
-
-
-def interval(values, sign=""):
-    return f"{values[0]:{sign}.3f} [{values[1]:{sign}.3f}, {values[2]:{sign}.3f}]"
 
 
 @pytest.mark.parametrize("row", MATRIX, ids=lambda row: row["train"])

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.figures import above, interval
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/why/reproduced.md").read_text()
 BASELINES = {
@@ -13,21 +15,6 @@ BASELINES = {
 }
 STORED = {name: json.loads((ROOT / f"bench/results/{name}.json").read_text()) for name in BASELINES}
 ROWS = [(name, row) for name, one in STORED.items() for row in range(len(one["tables"][0]["panels"][0]["rows"]))]
-
-
-def interval(values, sign=""):
-    return f"{values[0]:{sign}.3f} [{values[1]:{sign}.3f}, {values[2]:{sign}.3f}]"
-
-
-def above(panel, lower, upper):
-    """mAP of the row `upper` minus that of `lower`, [value, low, high]; None where they were not compared."""
-    for pair in panel["differences"]:
-        found = pair["columns"]["all"]["difference"]
-        if (pair["from"], pair["to"]) == (lower, upper):
-            return found
-        if (pair["to"], pair["from"]) == (lower, upper):
-            return [-found[0], -found[2], -found[1]]
-    return None
 
 
 @pytest.mark.parametrize(("name", "row"), ROWS)

@@ -13,7 +13,7 @@ from scipy.stats import norm
 from hilum.batches.sampling import SAMPLERS, epoch_length
 from hilum.evaluation.calibration import brier_skill
 from hilum.evaluation.evaluate import evaluate
-from hilum.recipe import load_recipe
+from hilum.recipe import RECIPES, load_recipe
 from hilum.tables import Predictions, finding_names, labels_of, read_studies, write_predictions, write_studies
 from hilum.training.inputs import split_studies
 from hilum.training.plan import check_recipe
@@ -124,7 +124,8 @@ def made_up(bench, differences, runs=2):
     figures = {column: [0.3, 0.29, 0.31] for column in ("all", "head", "medium", "auroc")} | {"tail": [None] * 3}
     rows = [{"name": name, "runs": runs, "figures": figures, "brier_skill": 0.1} for name in ("BCE", *differences)]
     counts = {"all": 5, "head": 3, "medium": 2, "tail": 0, "auroc": 5}
-    return {"baseline": "BCE", "rows": rows, "differences": pairs, "findings": counts, "studies": 9, "patients": 9, "note": "A note."}  # fmt: skip
+    return {"baseline": "BCE", "rows": rows, "differences": pairs, "findings": counts, "studies": 9, "patients": 9, "note": "A note.",
+            "how": "Like this.", "command": "run me", "date": "2026-11-28"}  # fmt: skip
 
 
 def entries(bench):
@@ -155,13 +156,22 @@ def test_a_published_gain_appears_only_where_the_difference_is_real_and_upwards(
 
 def test_the_page_holds_every_row_and_marks_what_is_real(bench):
     table = made_up(bench, {"up": (0.03, 1e-5), "flat": (0.001, 0.8)})
-    page = bench("system_page").page({"facts": ["How."], "command": "run me"}, {"(a)": (table, entries(bench))})
+    page = bench("system_page").page(["Facts."], {"(a)": (table, entries(bench))})
     assert "| up | 2 | 0.300 [0.290, 0.310] |" in page
     assert "**+0.030 [+0.020, +0.040]**" in page
     assert "| +0.001 [-0.009, +0.011] |" in page
     assert page.count("\n| ") == 1 + len(table["rows"])
     assert "A note." in page
-    assert "`run me`" in page
+    assert page.startswith("# The recipes measured side by side\n\nFacts.\n\n## (a)\n\nLike this.\n")
+    assert "Made by `run me` on 2026-11-28." in page
+
+
+def test_the_page_beside_the_recipes_is_that_of_the_stored_tables(bench):
+    systems = bench("systems")
+    tables = systems.stored()
+    assert list(tables) == list(systems.TABLES)
+    made = {systems.TITLES[name]: (table, systems.entries_of(name)) for name, table in tables.items()}
+    assert (RECIPES / "README.md").read_text() == bench("system_page").page(systems.FACTS, made)
 
 
 def test_p_is_the_normal_one(bench):
@@ -233,15 +243,19 @@ def test_what_another_seed_does_is_held_against_the_differences(bench):
     assert not any("another seed" in line for line in bench("system_page").reading(table, []))
 
 
-def test_the_page_says_where_the_real_images_are_left_out(bench):
+def test_a_table_says_how_it_was_made(bench):
     given = Namespace(
-        backbone=None, seeds=5, head_epochs=10, epochs=12, train=2000, only=[], nih=None, folder=Path("small")
+        backbone=None, seeds=5, head_epochs=10, epochs=12, train=2000, nih=None, tables=["heads"], folder=Path("small")
     )
-    told = bench("systems").facts(given, {"heads": 1, "whole": 1})
-    assert any("left out" in line for line in told)
-    assert not any("left out" in line for line in bench("systems").facts(given, {"heads": 1, "whole": 1, "nih": 1}))
-    assert any("12 epochs" in line and "2,000 training studies" in line for line in told)
-    assert bench("systems")._command(given).endswith("--seeds 5 --head-epochs 10 --epochs 12 --train 2000")
+    systems = bench("systems")
+    assert "5 trainings a row of 10 epochs" in systems.how("heads", given)
+    assert "12 epochs" in systems.how("whole", given)
+    assert "2,000 training studies" in systems.how("whole", given)
+    assert "2,000" not in systems.how("nih", given)
+    told = "--tables heads --seeds 5 --head-epochs 10 --epochs 12 --train 2000"
+    assert systems._command(given).endswith(f" RUNS {told}")
+    given.tables = list(systems.TABLES)
+    assert "--tables" not in systems._command(given)
 
 
 def test_the_first_studies_are_taken_by_whole_patients(bench, data, tmp_path):

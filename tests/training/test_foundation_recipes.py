@@ -13,18 +13,10 @@ from hilum.models.text import encoder
 from hilum.recipe import load_recipe
 from hilum.tables import read_studies
 from hilum.training.run import train
-from tests.small import FINDINGS, write_small_studies
+from tests.small import FINDINGS, short_run, write_small_studies
 
 pytest.importorskip("open_clip")
 folders = pytest.importorskip("tests.models.text_folders")
-QUICK = [
-    "findings=null",
-    "cache.size=32",
-    "train.epochs=1",
-    "train.batch_size=16",
-    "split.valid=0.25",
-    "split.test=0.25",
-]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +25,7 @@ def data(tmp_path_factory):
     write_small_studies(folder, patients=16)
     folders.write_open_clip(folder / "clip")
     folders.write_bert(folder / "bert")
-    return folder, [f"studies={folder / 'studies.parquet'}", f"cache.folder={folder / 'cache'}", *QUICK]
+    return folder, short_run(folder)
 
 
 def of_clip(folder):

@@ -19,24 +19,16 @@ from hilum.training.lora import add_lora
 from hilum.training.optim import build_optimizer, layer_scales
 from hilum.training.plan import check_recipe
 from hilum.training.run import train
-from tests.small import FINDINGS, write_small_studies
+from tests.small import FINDINGS, short_run, write_small_studies
 
 pytest.importorskip("peft")
-QUICK = [
-    "findings=null",
-    "cache.size=32",
-    "train.epochs=1",
-    "train.batch_size=16",
-    "split.valid=0.25",
-    "split.test=0.25",
-]
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     write_small_studies(folder, patients=16)
-    return [f"studies={folder / 'studies.parquet'}", f"cache.folder={folder / 'cache'}", *QUICK]
+    return short_run(folder)
 
 
 def vit():
