@@ -1,7 +1,7 @@
 """Studies as batches: which images a study has, in which order, and the arrays a model takes."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -84,6 +84,7 @@ class Studies:
         unknown. weights: (N, F) of the labels' entries where pseudo labels stand among them (`with_pseudo`), else None.
     context: what is wanted besides: then up to `views` images of the patient's study before (within this table) follow a
         sample's own, and never its labels; they are not among `places`.
+    features: cached ones, or None; changed: of the images under test-time transforms, by the transform's name.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Studies:
         self.demographics = _demographics(readable, key)
         self.context = StudyContext(context, readable, self.studies, self.image_ids)
         self.features: Features | None = None
+        self.changed: Mapping[str, Features] = {}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -193,10 +195,10 @@ class Studies:
         """Where in `rows` and `image_ids` the images of a sample stand, however many they are."""
         return np.arange(self._start[index], self._start[index] + self._length[index])
 
-    def with_features(self, features: Features | None) -> "Studies":
+    def with_features(self, features: Features | None, changed: Mapping[str, Features] | None = None) -> "Studies":
         """The same studies, whose batches carry cached features instead of images; with None they carry images again."""
         twin = copy.copy(self)
-        twin.features = features
+        twin.features, twin.changed = features, changed or {}
         return twin
 
     def with_pseudo(self, labels: np.ndarray, weights: np.ndarray) -> "Studies":

@@ -88,15 +88,15 @@ def tta_logits(
 ) -> np.ndarray:
     """Logits float32 (studies, F), averaged over the transforms of `spec`; without any, those of `torch_logits` exactly.
 
-    Studies with cached features are read from these as they are; a transform means other pixels, which are encoded.
+    Studies are read from cached features where they have them, as they are and under each transform; else they are encoded.
     """
     answers = []
     for name, transform in transforms(spec.tta).items():
         plain = name == IDENTITY
+        own = studies if plain else studies.with_features(studies.changed.get(name))
         logits = torch_logits(
-            model, studies if plain else studies.with_features(None),
-            batch_size=batch_size, device=device, autocast=autocast() if autocast else None,
-            pixels=None if plain else _pixels(transform, spec.seed),
+            model, own, batch_size=batch_size, device=device, autocast=autocast() if autocast else None,
+            pixels=None if plain or own.features is not None else _pixels(transform, spec.seed),
             progress=progress, label=label if plain else f"{label}, {name}",
         )  # fmt: skip
         answers.append(logits)
@@ -119,6 +119,12 @@ def used(spec: PredictSpec) -> dict[str, Any]:
     names = list(transforms(spec.tta))
     seed = {"seed": spec.seed} if any(name.startswith("random:") for name in names) else {}
     return {"transforms": names, "space": spec.space, **seed} if len(names) > 1 else {}
+
+
+def facts_of(name: str, spec: PredictSpec) -> dict[str, Any]:
+    """All that the pixels under a transform follow from besides the image; the name says sizes."""
+    drawn = {"seed": spec.seed, "of": standard.__kwdefaults__} if name.startswith("random:") else {}
+    return {"transform": name, **drawn}
 
 
 def chosen_by(
@@ -198,6 +204,7 @@ def _pixels(transform: Transform, seed: int) -> Callable[[Batch], Tensor]:
 
     def pixels(batch: Batch) -> Tensor:
         assert batch.images is not None, "transforms are of pixels"
-        return unpack(transform(batch.images[batch.present], seed), batch.present)
+        with torch.autocast(batch.images.device.type, enabled=False):  # half the digits would move pixels elsewhere
+            return unpack(transform(batch.images[batch.present], seed), batch.present)
 
     return pixels

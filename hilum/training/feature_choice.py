@@ -13,7 +13,7 @@ from hilum.data.features import check_room, free_bytes, told_bytes
 from hilum.models.classifier import Classifier
 from hilum.pixels.spec import PixelSpec
 from hilum.progress import Progress, silent
-from hilum.recipe import Stage
+from hilum.recipe import PredictSpec, Stage
 from hilum.training.features import StageFeatures
 
 
@@ -41,25 +41,29 @@ def choose_features(
     *,
     base: Path,
     spec: PixelSpec,
+    predict: PredictSpec | None = None,
     before: Mapping[str, Any] | None = None,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Studies, Studies, dict[str, Any]]:
     """The stage's studies, with cached features where these are to be used, and the facts for the manifest.
 
-    base: the folder of feature caches; before: the facts of this stage when it began, where it is resumed: what was
-    decided then holds, as the training would otherwise go on from other numbers.
+    base: the folder of feature caches; predict: how validation studies are predicted; before: the facts of this stage
+    when it began, where it is resumed: what was decided then holds, as the training would otherwise go on from other
+    numbers.
     """
     if "backbone" not in stage.freeze or stage.train.feature_cache == "off":
         reason = "as the recipe says" if "backbone" in stage.freeze else "the backbone is trained"
         return train, valid, asdict(FeatureFacts(False, reason))
-    features = StageFeatures(stage, model, fabric, train, valid, base, spec)
+    features = StageFeatures(stage, model, fabric, train, valid, base, spec, predict)
     used, reason = fabric.broadcast(_decide(stage, features, before))
     if not used:
         say(f"features  computed at every step: {reason}")
         return train, valid, asdict(FeatureFacts(False, reason))
-    count, images = len(features.versions) - 1, len(train.image_ids)
+    count, images = len(features.augmented), len(train.image_ids)
     augmented = f" and {count} augmented version{'s' * (count > 1)} of the {images:,} in training" if count else ""
+    if features.transformed:
+        augmented += f", of the {len(valid.image_ids):,} in validation under {', '.join(features.transformed)}"
     say(
         f"features  of {images + len(valid.image_ids):,} images as they are{augmented}: {told_bytes(features.bytes)} in {base}"
     )

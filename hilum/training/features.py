@@ -1,10 +1,13 @@
 """Features of a frozen backbone, computed once for a stage: whether to, of which versions, and the computing.
 
 What a map is depends on the backbone's weights, the pixel spec, the precision and the image alone (where views have
-backbones of their own, on its view too); of an augmented one also on the augmentation, the seed, the version's number and the sample (a study with its images) that it is drawn for.
+backbones of their own, on its view too); of an augmented one also on the augmentation, the seed, the version's number and
+the sample (a study with its images) that it is drawn for; under a test-time transform also on that, as every epoch ends
+with predictions of the validation studies under these.
 Neither batches nor interruptions matter: samples are walked in one order, and shards hold whole batches of them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -21,15 +24,18 @@ from hilum.builders import choose
 from hilum.data.features import LARGEST, FeatureCache, Versions, digest, key_of, write_facts
 from hilum.data.shards import alone, drop_lost
 from hilum.errors import InputError
+from hilum.inference.tta import IDENTITY, Transform, facts_of, transforms
 from hilum.models.classifier import Classifier
 from hilum.pixels.spec import PixelSpec
 from hilum.progress import Progress, silent
-from hilum.recipe import Stage
+from hilum.recipe import PredictSpec, Stage
 from hilum.training.loop import number_from
 
 VERSIONS = 4  # augmented ones, where the recipe does not say
 VERIFIED = 2 << 30  # bytes of features that are checked against their checksums before a stage: a second or two
 _IMAGES = 32  # that are encoded at once, at least
+
+Change = Callable[[Tensor, str], Tensor]  # images uint8 (n, 1, H, W) of a sample, and its id -> float in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Part:
 class Version:
     """One version of a stage's images: its folder, and the identity of every image of the studies it is made for."""
 
-    number: int
+    change: Change
     facts: dict[str, Any]
     cache: FeatureCache
     studies: list[Studies]
@@ -89,6 +95,7 @@ class StageFeatures:
         valid: Studies,
         base: Path,
         spec: PixelSpec,
+        predict: PredictSpec | None = None,
     ):
         self.model, self.fabric, self.train, self.valid, self.base = model, fabric, train, valid, base
         self.seed, self.augment = stage.train.seed, _build_augment(stage)
@@ -104,14 +111,29 @@ class StageFeatures:
             "shape": list(shape),
         }
         plain = [_of_images(one, by_view=model.backbone.routes) for one in (train, valid)]
-        self.versions = [self._version(0, facts, [train, valid], plain)]
+        self.plain = self._version(_unchanged, facts, [train, valid], plain)
+        self.augmented: list[Version] = []
+        self.transformed: dict[str, Version] = {}
         for number in range(1, 1 + augmented_versions(stage)):
             drawn = {"augment": _augment_page(stage), "seed": self.seed, "version": number}
-            self.versions.append(self._version(number, facts | drawn, [train], [_of_samples(train, plain[0])]))
+            version = self._version(self._draw(number), facts | drawn, [train], [_of_samples(train, plain[0])])
+            self.augmented.append(version)
+        predict = predict or PredictSpec()
+        for name, transform in transforms(predict.tta).items():
+            if name != IDENTITY:
+                here = facts | facts_of(name, predict)
+                self.transformed[name] = self._version(_under(transform, predict.seed), here, [valid], plain[1:])
 
-    def _version(self, number: int, facts: dict[str, Any], studies: list[Studies], names: list[list[str]]) -> Version:
+    @property
+    def versions(self) -> list[Version]:
+        """All of them, in the order in which they are computed."""
+        return [self.plain, *self.augmented, *self.transformed.values()]
+
+    def _version(
+        self, change: Change, facts: dict[str, Any], studies: list[Studies], names: list[list[str]]
+    ) -> Version:
         cache = FeatureCache(self.base / key_of(facts), tuple(facts["shape"]))
-        return Version(number, facts, cache, studies, names)
+        return Version(change, facts, cache, studies, names)
 
     @property
     def bytes(self) -> int:
@@ -125,7 +147,7 @@ class StageFeatures:
 
     @property
     def _each(self) -> int:
-        return self.versions[0].cache.bytes_each
+        return self.plain.cache.bytes_each
 
     def compute(self, progress: Progress = silent) -> int:
         """Compute what is missing, and hand back how many maps that were. A killed build loses one shard at most.
@@ -133,21 +155,22 @@ class StageFeatures:
         Raises InputError for shards that are damaged, and for features beyond the range of float16.
         """
         computed = 0
-        for version in self.versions:
+        for number, version in enumerate(self.versions, start=1):
             if self.bytes <= VERIFIED:
                 version.cache.verify()
             if version.missing:
-                computed += self._fill(version, progress)
+                computed += self._fill(version, f"features {number}/{len(self.versions)}", progress)
         return computed
 
     def studies(self) -> tuple[Studies, Studies]:
         """The stage's studies for training and validation, whose batches carry features."""
-        caches = [version.cache for version in self.versions]
-        train = Versions(caches, np.stack([version.rows(0) for version in self.versions]))
-        valid = Versions(caches[:1], self.versions[0].rows(1)[None])
-        return self.train.with_features(train), self.valid.with_features(valid)
+        shown = [self.plain, *self.augmented]
+        train = Versions([version.cache for version in shown], np.stack([version.rows(0) for version in shown]))
+        valid = Versions([self.plain.cache], self.plain.rows(1)[None])
+        changed = {name: Versions([one.cache], one.rows(0)[None]) for name, one in self.transformed.items()}
+        return self.train.with_features(train), self.valid.with_features(valid, changed)
 
-    def _fill(self, version: Version, progress: Progress) -> int:
+    def _fill(self, version: Version, label: str, progress: Progress) -> int:
         folder, shape = version.cache.folder, version.cache.shape
         write_facts(folder, version.facts)
         with alone(folder):  # of several processes one computes, and the others find it done
@@ -155,10 +178,9 @@ class StageFeatures:
             drop_lost(folder, version.cache)
             batches, count = _batches(version.parts()), version.missing
             shelf = version.cache.shelf(count)
-            label = f"features {version.number + 1}/{len(self.versions)}"
             try:
                 for batch in progress(batches, total=len(batches), label=label, unit="batches"):
-                    pixels = torch.cat([self._pixels(version.number, part) for part in batch])
+                    pixels = torch.cat([self._pixels(version.change, part) for part in batch])
                     maps = to_half(self._encode(pixels, _views(batch).to(self.fabric.device)))
                     shelf.add([line for part in batch for line in version.lines(part)], maps)
             except KeyboardInterrupt:
@@ -168,16 +190,20 @@ class StageFeatures:
         version.cache = FeatureCache(folder, shape)
         return count
 
-    def _pixels(self, number: int, part: Part) -> Tensor:
-        """float (n, 1, H, W) in [0, 1]: the wanted images of a sample, augmented together with its others."""
-        studies, index, wanted = part.studies, part.index, part.places
-        places = studies.places(index)
-        images = torch.from_numpy(studies.source.images(studies.rows[places]))[None, :, None].to(self.fabric.device)
-        if number == 0:
-            return to_float(images)[0, np.isin(places, wanted)]
-        draw = number_from(self.seed, number, int(digest(studies.ids[index])[:16], 16), 4)
-        generator = torch.Generator(self.fabric.device).manual_seed(draw)
-        return self.augment(images, generator)[0, np.isin(places, wanted)]
+    def _pixels(self, change: Change, part: Part) -> Tensor:
+        """float (n, 1, H, W) in [0, 1]: the wanted images of a sample, changed together with its others."""
+        studies, places = part.studies, part.studies.places(part.index)
+        images = torch.from_numpy(studies.source.images(studies.rows[places]))[:, None].to(self.fabric.device)
+        return change(images, studies.ids[part.index])[np.isin(places, part.places)]
+
+    def _draw(self, number: int) -> Change:
+        """The number-th augmentation of a sample: all its images alike."""
+
+        def change(images: Tensor, sample: str) -> Tensor:
+            draw = number_from(self.seed, number, int(digest(sample)[:16], 16), 4)
+            return self.augment(images[None], torch.Generator(self.fabric.device).manual_seed(draw))[0]
+
+        return change
 
     @torch.inference_mode()
     def _encode(self, pixels: Tensor, view: Tensor | None = None) -> Tensor:
@@ -210,6 +236,14 @@ def to_half(features: Tensor) -> np.ndarray:
             f"a feature of the backbone is {largest}, which float16 cannot hold", do="set train.feature_cache=off"
         )
     return features.half().cpu().numpy()
+
+
+def _unchanged(images: Tensor, sample: str) -> Tensor:
+    return to_float(images)
+
+
+def _under(transform: Transform, seed: int) -> Change:
+    return lambda images, sample: transform(images, seed)
 
 
 def _build_augment(stage: Stage) -> Augment:

@@ -93,7 +93,7 @@ def train_stage(
     else:
         train, valid, cached = choose_features(
             stage, model, fabric, train, valid, base=material.images.folder / "features", spec=material.images.spec,
-            before=before, progress=progress, say=say,
+            predict=recipe.predict, before=before, progress=progress, say=say,
         )  # fmt: skip
     if fabric.is_global_zero:
         facts = {

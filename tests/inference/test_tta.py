@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from typer.testing import CliRunner
 
 from hilum.batches.dataset import Studies
@@ -119,19 +120,32 @@ def test_the_mean_of_extreme_probabilities_is_a_number():
     assert averaged(far, "logit")[0] == pytest.approx([0.0, 200])
 
 
-def test_cached_features_are_read_as_they_are_and_transforms_encoded(small, tmp_path):
-    from lightning_fabric import Fabric
-
-    frozen = classifier().eval()
-    train_part, valid = parts(small)
-    features = StageFeatures(
-        stage(STILL), frozen, Fabric(accelerator="cpu", devices=1), train_part, valid, tmp_path, SPEC
-    )
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_cached_features_under_transforms_are_those_that_would_be_computed(small, tmp_path, monkeypatch, precision):
+    fabric, spec = Fabric(accelerator="cpu", devices=1, precision=precision), PredictSpec(EVERY)
+    frozen, (train_part, valid) = classifier().eval(), parts(small)
+    features = StageFeatures(stage(STILL), frozen, fabric, train_part, valid, tmp_path, SPEC, spec)
     features.compute()
     cached = features.studies()[1]
-    spec = PredictSpec(["flip"])
-    np.testing.assert_allclose(tta_logits(frozen, cached, spec), tta_logits(frozen, valid, spec), atol=5e-3)
-    assert cached.features is not None
+    assert [*cached.changed] == [*transforms(EVERY)][1:]
+    expected = {name: tta_logits(frozen, valid, PredictSpec([name]), autocast=fabric.autocast) for name in EVERY}
+    monkeypatch.setattr(frozen, "encode", None)  # is not called again
+    for name, value in expected.items():
+        found = tta_logits(frozen, cached, PredictSpec([name]), autocast=fabric.autocast)
+        np.testing.assert_allclose(found, value, atol=5e-3 if precision == "32-true" else 2e-2)
+
+
+def test_pixels_move_alike_in_every_precision(model, small):
+    """Where a rotated pixel comes from is not computed with eight bits."""
+    seen: list[torch.Tensor] = []
+    studies = Studies(*small, list(FINDINGS))
+    hook = model.backbone.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    for autocast in (None, lambda: torch.autocast("cpu", torch.bfloat16)):
+        tta_logits(model, studies, PredictSpec(["rotate:5"]), autocast=autocast)
+    hook.remove()
+    half = len(seen) // 2
+    for one, other in zip(seen[:half], seen[half:]):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ TWO_STAGES = """
 findings: null
 augment: {name: standard, noise: 0.0}
 split: {valid: 0.25, test: 0.25}
+predict: {tta: [flip]}
 stages:
   - {name: single, model: {backbone: {name: test_resnet}}, train: {level: image, epochs: 1, batch_size: 16}}
   - {name: fusion, init: single, freeze: backbone, train: {level: study, epochs: 2, batch_size: 8, feature_versions: 1, views: 3}}
@@ -171,7 +172,7 @@ def test_a_run_of_two_stages_trains_the_second_on_cached_features(data, run):
     assert not facts["single"]["used"]
     assert facts["fusion"]["used"]
     assert {path.name for path in (data / "cache" / "features").iterdir()} >= set(facts["fusion"]["keys"])
-    assert sum(line.startswith("features") for line in said) == 1
+    assert [line.startswith("features") and "in validation under flip" in line for line in said].count(True) == 1
     first, second = (load_file(folder / name / "checkpoints" / "best.safetensors") for name in facts)
     frozen = [key for key in first if key.startswith("model/backbone")]
     assert any(key.endswith("running_mean") for key in frozen)

@@ -14,7 +14,7 @@ from hilum.data import features as held
 from hilum.errors import InputError
 from hilum.models.classifier import Classifier, build_classifier
 from hilum.pixels.spec import PixelSpec
-from hilum.recipe import Choice, ModelSpec, Stage, TrainSpec
+from hilum.recipe import Choice, ModelSpec, PredictSpec, Stage, TrainSpec
 from hilum.training import features as building
 from hilum.training.features import StageFeatures, augmented_versions, to_half
 from hilum.training.loop import StageLoop
@@ -64,9 +64,11 @@ def stage(augment: Choice = STILL, **options) -> Stage:
     return Stage(freeze=["backbone"], augment=augment, train=spec)
 
 
-def made(folder: Path, small, *, model=None, spec=SPEC, precision="32-true", level="study", **options) -> StageFeatures:
-    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
-    return StageFeatures(stage(**options), model or classifier(), fabric, *parts(small, level=level), folder, spec)
+def made(
+    folder: Path, small, *, model=None, spec=SPEC, precision="32-true", level="study", predict=None, **options
+) -> StageFeatures:
+    fabric, studies = Fabric(accelerator="cpu", devices=1, precision=precision), parts(small, level=level)
+    return StageFeatures(stage(**options), model or classifier(), fabric, *studies, folder, spec, predict)
 
 
 def test_cached_features_are_what_the_backbone_makes_rounded_once(small, tmp_path):
@@ -104,7 +106,7 @@ def test_augmented_versions_differ_and_the_views_of_a_study_move_alike(small, tm
     twins = [name for name in images.place if name.startswith("p0s0")][:2]
     pixels = {name: images.pixels[images.place[twins[0] if name in twins else name]] for name in images.place}
     features = made(tmp_path, (table, InMemory(pixels)), feature_versions=2)
-    assert [version.number for version in features.versions] == [0, 1, 2]
+    assert len(features.versions) == 3
     features.compute()
     train = features.studies()[0]
     places = np.array([train.image_ids.index(name) for name in twins])
@@ -336,6 +338,33 @@ def test_killed_in_an_epoch_ends_bit_for_bit_the_same(small, tmp_path, kill_at, 
     resumed.run(resume=True)
     expected = weights(whole.model)
     assert all(torch.equal(value, expected[key]) for key, value in weights(resumed.model).items())
+
+
+def test_epochs_on_cached_features_never_call_the_backbone(small, tmp_path, monkeypatch):
+    """Though each of them ends with predictions under test-time transforms."""
+    model, predict = classifier(), PredictSpec(["flip", "rotate"])
+    features = made(tmp_path / "features", small, model=model, predict=predict)
+    features.compute()
+    cached = loop(tmp_path / "cached", features.studies(), model)
+    cached.predict = predict
+    monkeypatch.setattr(model.backbone, "forward", None)
+    assert np.isfinite([row["valid_loss"] for row in cached.run()]).all()
+
+
+@pytest.mark.parametrize(
+    ("tta", "seed", "same"),
+    [("flip", 1, [True]), ("rotate:5", 0, [False, False]), ("random:1", 0, [False]), ("none", 0, [])],
+)
+def test_each_transform_has_features_of_its_own(small, tmp_path, tta, seed, same):
+    """Whatever the seed, unless it draws; those of the images as they are and augmented stay where they were."""
+    one = made(tmp_path, small, predict=PredictSpec(["flip"]))
+    other = made(tmp_path, small, predict=PredictSpec([] if tta == "none" else [tta], seed=seed))
+    folders = [version.cache.folder for version in other.transformed.values()]
+    assert [folder == one.transformed["flip"].cache.folder for folder in folders] == same
+    again = made(tmp_path, small, predict=PredictSpec(["random:1"], seed=1)).transformed["random:1"]
+    assert again.cache.folder not in folders
+    for own, theirs in zip([one.plain, *one.augmented], [other.plain, *other.augmented], strict=True):
+        assert own.cache.folder == theirs.cache.folder
 
 
 def test_mixed_precision_reads_features_too(small, tmp_path):
