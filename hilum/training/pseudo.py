@@ -32,7 +32,7 @@ def lay_pseudo(
     if stage.pseudo is None:
         return train, None
     path, weight = stage.pseudo.table, stage.pseudo.weight
-    pseudo, content = read_pseudo(path), hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    pseudo, content = read_pseudo(path), content_of(path)
     if before is not None and before["content"] != content:
         advice = "put that one back, or start a new run"
         raise InputError("these are not the pseudo labels that the run began with", where=path, do=advice)
@@ -75,6 +75,11 @@ def lay_pseudo(
         f"          the student {start}{'' if pseudo.seen else '; the teacher is said to have learned from other patients'}"
     )
     return laid, facts
+
+
+def content_of(table: str | Path) -> str:
+    """The SHA-256 of a table of pseudo labels, by which a run knows it."""
+    return hashlib.sha256(Path(table).read_bytes()).hexdigest()
 
 
 def entries_of(pseudo: PseudoLabels, train: Studies, findings: list[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ Noisy Student (Xie et al. 2020): the teacher reads plain images, each student is
 noise, and is the next teacher. All rounds share one split, so no teacher sees a patient that a student is judged on.
 """
 
+import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Literal
 import polars as pl
 
 from hilum.atomic import ensure_folder
+from hilum.bundle import read_bundle
 from hilum.data.pseudo_table import PseudoLabels, lines_of, read_pseudo
 from hilum.errors import InputError
 from hilum.findings import finding_set
@@ -22,10 +24,12 @@ from hilum.inference.pseudo_rules import Rules, check_rules
 from hilum.models.classifier import build_classifier
 from hilum.progress import Progress, silent
 from hilum.recipe import Choice, Recipe, load_recipe
-from hilum.tables import finding_names, write_studies
-from hilum.training.inputs import split_studies
+from hilum.tables import finding_names, read_studies, write_studies
+from hilum.training.inputs import split_studies, with_absolute_paths
 from hilum.training.plan import check_recipe
+from hilum.training.pseudo import content_of
 from hilum.training.run import train
+from hilum.training.run_folder import RunFolder
 
 Say = Callable[[str], None]
 Start = Literal["scratch", "continued"]
@@ -51,11 +55,12 @@ def self_training(
 
     recipe, overrides: of all rounds; teacher, student: overrides of the teacher alone, of every student alone.
     folder: where FOLDER/{studies,labelled}.parquet, teacher/, pseudo-1.parquet, student-1/, pseudo-2.parquet ... appear.
-        What is there already is not done again, and an interrupted training is gone on with.
+        What is there already is not done again, and an interrupted training is gone on with, as long as the options are
+        those of then; only rounds may be added.
     start:  a student begins from scratch (as the recipe says), or continued: with its teacher's weights.
     weight: of pseudo labels in the loss; rules, seed: how they are chosen.
     Raises InputError before anything slow begins where the recipes or rules cannot work, and where a student is smaller
-    than the teacher.
+    than the teacher; and where the folder holds what other options made.
     """
     if rounds < 1:
         raise InputError(f"{rounds} rounds train no student", do="ask for one or more")
@@ -78,15 +83,14 @@ def self_training(
     say(
         f"          parameters: teacher {sizes[0]:,}, student {sizes[1]:,}; students' changes: {shlex.join(student) or 'none'}"
     )
-    if not whole.exists():
-        _write_tables(plans[0], whole, labelled)
+    _write_tables(plans[0], whole, labelled)
     cache = plans[0].cache.folder
     shared = [*overrides, "split.column=split", "split.folds=null"]
     run = _trained(recipe, [*shared, *teacher, f"studies={labelled}"], base / "teacher", say, progress)
     for number in range(1, rounds + 1):
         table, after = base / f"pseudo-{number}.parquet", base / f"student-{number}"
         if table.exists():
-            made: PseudoLabels = read_pseudo(table)
+            made = _same_labels(table, run, rules, seed)
         else:
             if not rules.match_prevalence:
                 calibrate(run / "bundle", whole, cache=cache, seed=seed, progress=progress)
@@ -117,6 +121,10 @@ def _write_tables(recipe: Recipe, whole: Path, labelled: Path) -> None:
     """The recipe's studies with their split, and the same without training studies that have no label at all."""
     studies = split_studies(recipe)
     table = studies.table
+    if whole.exists():
+        if not read_studies(whole).equals(table):
+            raise _made_otherwise("these are not the studies, split as they are, of this recipe", whole)
+        return
     findings = finding_names(table)
     known = pl.any_horizontal(pl.col(findings).is_in([0, 1])).any().over("study_id")
     part = table.filter((pl.col("split") != "train") | known)
@@ -128,10 +136,30 @@ def _write_tables(recipe: Recipe, whole: Path, labelled: Path) -> None:
 
 
 def _trained(recipe: str | Path, overrides: Sequence[str], run: Path, say: Say, progress: Progress) -> Path:
-    """The run, trained now, gone on with, or found whole."""
+    """The run, trained now, gone on with, or found whole; InputError where it is another recipe's, or of other labels."""
+    plan, resume = with_absolute_paths(load_recipe(recipe, overrides)), (run / "recipe.yaml").is_file()
+    if resume and load_recipe(run / "recipe.yaml") != plan:
+        raise _made_otherwise("this run was made with another recipe", run)
     if (run / "report" / "metrics.json").is_file():
+        tables = {stage.name: stage.pseudo.table for stage in plan.stages if stage.pseudo}
+        facts = RunFolder(run).stage_facts()
+        if any(facts[name]["pseudo"]["content"] != content_of(table) for name, table in tables.items()):
+            raise _made_otherwise("this run was taught by other pseudo labels", run)
         return run
-    resume = (run / "recipe.yaml").is_file()
     return train(
         None if resume else recipe, () if resume else overrides, run=run, resume=resume, say=say, progress=progress
     )
+
+
+def _same_labels(table: Path, run: Path, rules: Rules, seed: int) -> PseudoLabels:
+    """The pseudo labels of a table, or InputError unless this run's model made them by these rules."""
+    made, asked = read_pseudo(table), json.loads(json.dumps({**rules.page(), "seed": seed}))
+    if {key: made.rule.get(key) for key in asked} != asked:
+        raise _made_otherwise("these pseudo labels were chosen by other rules", table)
+    if made.teacher != read_bundle(run / "bundle").identity:
+        raise _made_otherwise("these pseudo labels are another teacher's", table)
+    return made
+
+
+def _made_otherwise(what: str, where: Path) -> InputError:
+    return InputError(what, where=where, do="give the options of then, or another folder")

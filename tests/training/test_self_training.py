@@ -1,6 +1,8 @@
 """Training on pseudo labels: unknown entries of training studies alone; weight 0 as if there were none; rounds end to end."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -228,6 +230,54 @@ def test_two_rounds_share_a_split_and_go_on_where_they_stopped(data, tmp_path):
     stamps = {path: path.stat().st_mtime_ns for path in base.rglob("*.safetensors")}
     assert self_training("demo", options(data), **given) == last
     assert {path: path.stat().st_mtime_ns for path in base.rglob("*.safetensors")} == stamps
+    assert self_training("demo", options(data), **given | {"rounds": 1}) == base / "student-1"
+
+
+@pytest.fixture(scope="module")
+def one_round(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one") / "self"
+    self_training("demo", options(data), folder=folder, rounds=1)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"overrides": ["train.lr=0.02"]}, "another recipe"),
+        ({"teacher": ["train.epochs=2"]}, "another recipe"),
+        ({"student": ["augment.erase=0.3"]}, "another recipe"),
+        ({"weight": 0.5}, "another recipe"),
+        ({"start": "continued"}, "another recipe"),
+        ({"rules": Rules(low=0.1, high=0.9)}, "other rules"),
+        ({"rules": Rules(cases=("unlabelled",))}, "other rules"),
+        ({"seed": 1}, "other rules"),
+        ({"overrides": ["split.column=null"]}, "not the studies"),
+    ],
+)
+def test_what_other_options_made_is_not_handed_back(data, one_round, change, said):
+    given = {"rules": Rules(), **change}
+    more = given.pop("overrides", [])
+    stamps = {path: path.stat().st_mtime_ns for path in one_round.rglob("*")}
+    with pytest.raises(InputError, match=f"{said}.*[Gg]ive the options of then"):
+        self_training("demo", options(data, *more), folder=one_round, rounds=1, **given)
+    assert {path: path.stat().st_mtime_ns for path in one_round.rglob("*")} == stamps
+
+
+def test_rounds_whose_middle_was_changed_are_not_handed_back(data, one_round, tmp_path):
+    shutil.copytree(one_round, base := tmp_path / "self")
+    for run in ("teacher", "student-1"):  # the copy is as if it had been made here
+        page = base / run / "recipe.yaml"
+        page.write_text(page.read_text().replace(str(one_round), str(base)))
+    assert self_training("demo", options(data), folder=base, rounds=1) == base / "student-1"
+    made = read_pseudo(base / "pseudo-1.parquet")
+    write_pseudo(
+        replace(made, table=made.table.with_columns(weight=pl.lit(0.5, pl.Float32))), base / "pseudo-1.parquet"
+    )
+    with pytest.raises(InputError, match="taught by other pseudo labels"):
+        self_training("demo", options(data), folder=base, rounds=1)
+    write_pseudo(replace(made, teacher="another"), base / "pseudo-1.parquet")
+    with pytest.raises(InputError, match="another teacher's"):
+        self_training("demo", options(data), folder=base, rounds=1)
 
 
 def test_rounds_that_cannot_be(data, tmp_path):
