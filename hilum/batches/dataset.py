@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hilum.batches.context import StudyContext
 from hilum.data.context import Wanted
+from hilum.data.views import first_views
 from hilum.errors import InputError
 from hilum.tables import VIEWS, Level, Uncertain, labels_of
 
@@ -77,8 +78,9 @@ class Studies:
     images: a cache (hilum.data.cache); images it does not hold (unreadable ones) are left out, and a study without any
         readable image is left out with them and listed in `without_images`.
     rows, image_ids, view: of every image that is held, sample by sample: its row in `images`, its id, its view's code.
-    views: most views of a study in a batch; in training drawn at random, else the first in the order PA, AP, LATERAL,
-        unknown, then image id. `crowded` counts the studies that have more.
+    views: most views of a study in a batch; in training drawn at random, else the first of each kind (frontal, lateral,
+        other), then as many more as there is room for, in the order PA, AP, LATERAL, unknown, then image id, which is
+        also their order in the batch. `crowded` counts the studies that have more.
     level: study, or image: then every image is a sample of its own with its study's labels.
     ids, studies, patients, labels: of each sample: its study's or image's id, its study, its patient, (N, F) with NaN =
         unknown. weights: (N, F) of the labels' entries where pseudo labels stand among them (`with_pseudo`), else None.
@@ -151,7 +153,7 @@ class Studies:
         """The batch of these studies.
 
         generator: draws the views of a study that has too many, and the version of its cached features; without it the
-            first views are taken, and the images as they are.
+            first views of each kind are taken, and the images as they are.
         """
         own = [self._choose(self.places(int(index)), generator) for index in indices]
         before = [self._choose(self.context.before(int(index)), generator) for index in indices]
@@ -215,9 +217,9 @@ class Studies:
     def _choose(self, places: np.ndarray, generator: np.random.Generator | None) -> np.ndarray:
         if len(places) <= self.views:
             return places
-        return (
-            places[: self.views] if generator is None else np.sort(generator.choice(places, self.views, replace=False))
-        )
+        if generator is None:
+            return places[first_views([VIEWS[code] for code in self.view[places]], self.views)]
+        return np.sort(generator.choice(places, self.views, replace=False))
 
 
 def _laid(arrays: np.ndarray, present: np.ndarray) -> Tensor:

@@ -70,7 +70,7 @@ def predict(
     )
     say_unreadable(model.unreadable)
     if model.crowded:
-        first = f"the first {model.bundle.views} were read, in the order PA, AP, LATERAL, unknown, then image_id"
+        first = f"{model.bundle.views} were read, one of each kind first (frontal, lateral, other), then PA, AP, LATERAL, unknown by image_id"
         have = "study has" if model.crowded == 1 else "studies have"
         print(f"{model.crowded:,} {have} more than {model.bundle.views} images: {first}")
     if model.tta:

@@ -80,7 +80,7 @@ def train_stage(
     say(f"stage     {stage.name}: {len(train):,} {stage.train.level} samples of {len(set(train.patients)):,} patients")
     say(f"          validated on {len(valid):,} studies of {len(set(valid.patients)):,} other patients")
     if crowded := train.crowded + valid.crowded:
-        drawn = "in training these are drawn each time, else the first are taken in the order PA, AP, LATERAL, unknown"
+        drawn = "in training these are drawn each time, else one of each kind is taken (frontal, lateral, other), then on in order"
         say(f"views     {crowded:,} studies have more than {stage.train.views} images: {drawn}")
     without = int(np.isnan(train.labels).all(axis=1).sum())
     if without and stage.objective.name == "labels":

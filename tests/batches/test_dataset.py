@@ -7,6 +7,7 @@ import torch
 
 from hilum.batches.dataset import Studies
 from hilum.errors import InputError
+from hilum.tables import VIEWS
 from tests.small import FINDINGS, InMemory, small_studies
 
 
@@ -66,6 +67,29 @@ def test_views_are_chosen_in_order_or_drawn(small):
     drawn = [studies.batch(np.array(many), np.random.default_rng(seed)).images for seed in (1, 1, 2)]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
+
+
+@pytest.mark.parametrize(
+    ("views", "most", "read"),
+    [
+        (["PA", "PA", "AP", "AP", "LATERAL"], 4, [0, 1, 2, 4]),
+        (["PA", "PA", "AP", "AP", "LATERAL", "unknown"], 4, [0, 1, 4, 5]),
+        (["PA", "AP", "LATERAL", "LATERAL", "unknown"], 2, [0, 2]),
+        (["AP", "AP", "LATERAL"], 1, [0]),
+        (["AP", "AP", "AP", "AP", "AP"], 4, [0, 1, 2, 3]),
+    ],
+)
+def test_frontal_views_do_not_crowd_the_lateral_out(views, most, read):
+    """One of each kind, then on in order; and the order in the batch is that of the table's views."""
+    table = pl.DataFrame({
+        "study_id": "s", "patient_id": "p", "image_id": [f"i{number}" for number in range(len(views))], "view": views,
+        **dict.fromkeys(FINDINGS, 1),
+    }).cast(dict.fromkeys(FINDINGS, pl.Int8))  # fmt: skip
+    pixels = {f"i{number}": np.full((4, 4), number, np.uint8) for number in range(len(views))}
+    studies = Studies(table.sample(fraction=1, shuffle=True, seed=0), InMemory(pixels), FINDINGS, views=most)
+    batch = studies.batch(np.array([0]))
+    assert batch.images[0, :, 0, 0, 0].tolist() == read
+    assert [VIEWS[code] for code in batch.view[0]] == [views[place] for place in read]
 
 
 def test_image_level_samples_single_images(small):
