@@ -45,12 +45,8 @@ async function send(address, body, signal) {
     if (error.name === "AbortError") throw error;
     throw new Problem(0, "unreachable", "The server cannot be reached. Check that it still runs, then try again.");
   }
-  let told = null;
-  try {
-    told = await response.json();
-  } catch {
-    told = null;
-  }
+  const told = await response.json().catch(() => null);
+  signal.throwIfAborted();
   if (response.ok && told) return told;
   const wait = Number(response.headers.get("Retry-After")) || null;
   throw new Problem(

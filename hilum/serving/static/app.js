@@ -2,7 +2,7 @@
 
 import { Problem, explain, predict, useKey } from "./api.js";
 import { byId, el, percent, plural } from "./dom.js";
-import { Film, hung } from "./film.js";
+import { Film, heatOf, hung } from "./film.js";
 import { findingsOf, margin } from "./findings.js";
 import { offerNames } from "./own.js";
 
@@ -12,7 +12,8 @@ const earlier = [];
 let films = [];
 let answer = null;
 let shown = null; // the button of the finding whose map is laid
-let waiting = new AbortController();
+let waiting = new AbortController(); // of the study that is being read or called back
+let looking = new AbortController(); // of the map that is being made
 
 const state = (name) => {
   document.body.dataset.state = name;
@@ -29,14 +30,19 @@ function facts() {
   return { files: [...study.files], views: [...study.views], age: byId("age").value, sex: byId("sex").value, own };
 }
 
-async function read() {
+/** Another study begins: nothing that is still under way may come after it. */
+function fresh() {
   waiting.abort();
+  looking.abort();
   waiting = new AbortController();
-  const { signal } = waiting;
-  const asked = facts();
-  byId("problem").hidden = true;
-  byId("again").hidden = true;
+  for (const id of ["problem", "again"]) byId(id).hidden = true;
   byId("own")?.removeAttribute("aria-invalid");
+  return waiting.signal;
+}
+
+async function read() {
+  const signal = fresh();
+  const asked = facts();
   state("busy");
   say(`Reading ${plural(asked.files.length, "image")} …`);
   try {
@@ -50,13 +56,12 @@ async function read() {
 }
 
 async function show(told, asked, signal) {
-  shown = null;
-  byId("heat").hidden = true;
-  const order = hung(told.images);
-  const made = order.map((image) => new Film(image, (view) => changeView(image.file_index, view)));
+  const made = hung(told.images).map((image) => new Film(image, (view) => changeView(image.file_index, view)));
   await Promise.all(made.filter((film) => film.image.png).map((film) => film.load()));
-  if (signal?.aborted) return;
-  [films, answer] = [made, { ...told, images: order, asked }];
+  if (signal.aborted) return;
+  looking.abort(); // for the films that go
+  [films, answer, shown] = [made, { ...told, asked, maps: {} }, null];
+  byId("heat").hidden = true;
   const box = byId("lightbox");
   box.replaceChildren(...films.map((film) => film.node));
   box.classList.toggle("one", films.length === 1);
@@ -68,18 +73,23 @@ async function show(told, asked, signal) {
 
 async function toggle(name, asking) {
   if (shown === asking) return hide();
-  const { asked } = answer;
+  const { asked, maps } = answer;
+  looking.abort();
+  looking = new AbortController();
+  const { signal } = looking;
+  byId("problem").hidden = true;
   say(`Looking where ${name} is seen …`);
   asking.disabled = true;
   try {
-    answer.maps ??= {};
-    answer.maps[name] ??= (await explain(asked, name, waiting.signal)).maps;
+    maps[name] ??= (await explain(asked, name, signal)).maps;
+    const mapOf = (film) => maps[name].find((map) => map.file_index === film.image.file_index);
+    const decoded = await Promise.all(films.map((film) => heatOf(mapOf(film))));
+    if (signal.aborted) return;
     hide();
-    const maps = answer.maps[name];
-    await Promise.all(films.map((film) => film.lay(maps.find((map) => map.file_index === film.image.file_index) ?? null)));
+    films.forEach((film, place) => film.lay(mapOf(film), decoded[place]));
     for (const film of films) film.opacity(byId("opacity").value / 100);
     byId("heat-name").textContent = name;
-    byId("heat-method").textContent = METHODS[maps[0]?.method] ?? maps[0]?.method ?? "";
+    byId("heat-method").textContent = METHODS[maps[name][0]?.method] ?? maps[name][0]?.method ?? "";
     byId("heat").hidden = false;
     asking.setAttribute("aria-pressed", "true");
     shown = asking;
@@ -120,7 +130,7 @@ function tell(error, retry) {
   if (problem.status === 401) parts.push(...keyField(retry));
   else if (passing && study.files.length) parts.push(button("Try again", retry));
   else if (one) parts.push(button("Read without it", () => leaveOut(problem.index)));
-  else if (study.files.length === 1 && !worded) Object.assign(study, { files: [], views: [] });
+  else if (study.files.length === 1 && !worded && !answer) Object.assign(study, { files: [], views: [] });
   byId("problem").replaceChildren(...parts);
   byId("problem").hidden = false;
   state(answer && problem.status !== 401 && films.length ? "answer" : "problem");
@@ -165,8 +175,7 @@ function list() {
         byId("age").value = asked.age;
         byId("sex").value = asked.sex;
         if (byId("own")) byId("own").value = asked.own;
-        byId("problem").hidden = true;
-        show(told, asked);
+        show(told, asked, fresh());
       };
       return el("li", {}, button(`${told.read_at} · ${plural(asked.files.length, "image")} · ${said}`, back));
     }),
@@ -190,11 +199,11 @@ const dirty = () => {
 };
 
 function begin() {
-  waiting.abort();
+  fresh();
   Object.assign(study, { files: [], views: [] });
   [films, answer, shown] = [[], null, null];
   for (const id of ["lightbox", "result"]) byId(id).replaceChildren();
-  for (const id of ["problem", "heat", "again"]) byId(id).hidden = true;
+  byId("heat").hidden = true;
   byId("facts").reset();
   say("");
   state("empty");
@@ -202,8 +211,8 @@ function begin() {
 }
 
 function save() {
-  const { asked, maps, images, ...told } = answer;
-  const plain = { ...told, images: images.map(({ png, ...image }) => image) };
+  const { asked, maps, ...told } = answer;
+  const plain = { ...told, images: told.images.map(({ png, ...image }) => image) };
   const text = new Blob([JSON.stringify(plain, null, 1)], { type: "application/json" });
   const link = el("a", { href: URL.createObjectURL(text), download: `hilum-${told.request_id}.json` });
   link.click();

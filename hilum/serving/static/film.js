@@ -3,7 +3,9 @@
 import { VIEWS } from "./dom.js";
 import { painted } from "./heat.js";
 
-const PAN = 0.06; // of the view, for one key
+const PAN = 0.06; // of the view, for one key; keys repeat
+const STEP = 0.25; // of the view, for one press of a button
+const CENTRE = 127.5; // with width 255 every grey is shown as it is
 const FRONTAL = new Set(["PA", "AP"]);
 
 export class Film {
@@ -34,7 +36,7 @@ export class Film {
 
   /** Decode the PNG of the answer and show it. */
   async load() {
-    const bitmap = await createImageBitmap(await asBlob(this.image.png));
+    const bitmap = await decoded(this.image.png);
     this.picture.width = this.overlay.width = bitmap.width;
     this.picture.height = this.overlay.height = bitmap.height;
     this.view.style.setProperty("--shape", bitmap.width / bitmap.height);
@@ -46,18 +48,16 @@ export class Film {
   }
 
   reset() {
-    Object.assign(this, { zoom: 1, x: 0, y: 0, width: 255, centre: 127, inverted: false, marked: true });
+    Object.assign(this, { zoom: 1, x: 0, y: 0, width: 255, centre: CENTRE, inverted: false, marked: true });
     this.draw();
   }
 
-  /** Lay a map (base64 PNG) over the image, with its place in words; null takes it away. */
-  async lay(map) {
+  /** Lay a map over the image, drawn as `heat`, with its place in words; nothing takes it away. */
+  lay(map, heat) {
     const context = this.overlay.getContext("2d");
     context.clearRect(0, 0, this.overlay.width, this.overlay.height);
     this.find(".words").textContent = map ? `${map.finding}: ${map.words}` : "";
-    if (!map) return;
-    const bitmap = await createImageBitmap(await asBlob(map.png));
-    context.drawImage(painted(bitmap), 0, 0, this.overlay.width, this.overlay.height);
+    if (heat) context.drawImage(heat, 0, 0, this.overlay.width, this.overlay.height);
   }
 
   opacity(share) {
@@ -73,6 +73,7 @@ export class Film {
     for (const side of this.node.querySelectorAll(".side")) side.hidden = !marked;
     this.find('[data-do="marks"]').hidden = !FRONTAL.has(this.image.view);
     this.view.classList.toggle("zoomed", this.zoom > 1);
+    this.find(".pan").hidden = this.zoom === 1;
     const moved = `translate(${100 * this.x}%, ${100 * this.y}%) scale(${this.zoom})`;
     this.picture.style.transform = this.overlay.style.transform = moved;
     if (!this.grey || this.shown === `${this.width} ${this.centre} ${this.inverted}`) return;
@@ -98,7 +99,7 @@ export class Film {
     this.x = within(this.x, -reach, reach);
     this.y = within(this.y, -reach, reach);
     this.width = within(this.width, 8, 255);
-    this.centre = within(this.centre, 0, 255);
+    this.centre = within(this.centre, 0.5, 254.5);
     this.draw();
   }
 
@@ -110,21 +111,26 @@ export class Film {
   }
 
   #listen() {
+    const moved = (right, down) => () => this.set({ x: this.x - right, y: this.y - down });
     const acts = {
       in: () => this.nearer(1.4),
       out: () => this.nearer(1 / 1.4),
       invert: () => this.set({ inverted: !this.inverted }),
       marks: () => this.set({ marked: !this.marked }),
       reset: () => this.reset(),
+      left: moved(-STEP, 0),
+      right: moved(STEP, 0),
+      up: moved(0, -STEP),
+      down: moved(0, STEP),
     };
     for (const button of this.node.querySelectorAll("[data-do]")) button.addEventListener("click", acts[button.dataset.do]);
     this.find(".width").addEventListener("input", (event) => this.set({ width: Number(event.target.value) }));
     this.find(".centre").addEventListener("input", (event) => this.set({ centre: Number(event.target.value) }));
     const keys = {
-      ArrowLeft: () => this.set({ x: this.x + PAN }),
-      ArrowRight: () => this.set({ x: this.x - PAN }),
-      ArrowUp: () => this.set({ y: this.y + PAN }),
-      ArrowDown: () => this.set({ y: this.y - PAN }),
+      ArrowLeft: moved(-PAN, 0),
+      ArrowRight: moved(PAN, 0),
+      ArrowUp: moved(0, -PAN),
+      ArrowDown: moved(0, PAN),
       "+": acts.in,
       "=": acts.in,
       "-": acts.out,
@@ -182,4 +188,8 @@ function source({ view, view_source: from }) {
   return view === "unknown" || !said[from] ? "" : ` · ${said[from]}`;
 }
 
-const asBlob = async (base64) => new Blob([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))], { type: "image/png" });
+/** The coloured picture of a map of the answer, null of none. */
+export const heatOf = async (map) => (map ? painted(await decoded(map.png)) : null);
+
+const decoded = (base64) =>
+  createImageBitmap(new Blob([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))], { type: "image/png" }));
