@@ -15,6 +15,7 @@ is to be beaten). Few examples: a linear discriminant on the same frozen feature
 """
 
 import argparse
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ import polars as pl
 import torch
 from by_name import Scored, few_shot, generalised, unseen_only
 from held_out import FAMILIES, without
-from result import save
+from result import FOLDER, measured_at, save
 
 from hilum.batches.augment import to_float
 from hilum.batches.dataset import Studies
@@ -181,7 +182,7 @@ def main() -> None:
         "--part",
         action="append",
         choices=[*PROTOCOLS, *FAMILIES],
-        help="only this one, again for another; the JSON then says which were not run",
+        help="only this one, again for another; the JSON keeps what it has of the others",
     )
     arguments.add_argument("--quick", action="store_true", help="a few hundred studies of 32 px, one epoch, no JSON")
     arguments.add_argument("overrides", nargs="*", help="changes to the recipe, such as model.head.layers=2")
@@ -196,7 +197,7 @@ def main() -> None:
         rows.append(measured(part, work / "runs", changes, given.quick))
     show(rows)
     if not given.quick:
-        parts = [f'--part "{name}"' for name in given.part or []]
+        rows = together(rows, given.overrides)
         beaten = [row["part"] for row in rows if row["unseen_only"]["p"] <= 0.05]
         save(
             {
@@ -206,13 +207,20 @@ def main() -> None:
                 "unit": "experiments in which the right names beat 95 % of permuted ones, of all",
                 "ratio": round(len(beaten) / len(rows), 2),
                 "goal": "all; what a phantom can say of it stands in docs/why/zero-shot.md",
-                "command": " ".join(
-                    ["python bench/zero_shot.py small --cache small/cache-64", *parts, *given.overrides]
-                ),
-                "not_run": [name for name in (*PROTOCOLS, *FAMILIES) if given.part and name not in given.part],
+                "command": " ".join(["python bench/zero_shot.py small --cache small/cache-64", *given.overrides]),
+                "not_run": [name for name in (*PROTOCOLS, *FAMILIES) if name not in {row["part"] for row in rows}],
                 "rows": rows,
             }
         )
+
+
+def together(rows: list[dict[str, Any]], overrides: list[str]) -> list[dict[str, Any]]:
+    """What was measured now, and what stands on file of the other parts by the same recipe, in the order of the parts."""
+    file = FOLDER / "zero_shot.json"
+    stored = json.loads(file.read_text())["rows"] if file.exists() else []
+    found = {row["part"]: row for row in stored if row["overrides"] == overrides}
+    found |= {row["part"]: row | measured_at() | {"overrides": overrides} for row in rows}
+    return [found[name] for name in (*PROTOCOLS, *FAMILIES) if name in found]
 
 
 def show(rows: list[dict[str, Any]]) -> None:

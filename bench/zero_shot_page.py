@@ -15,8 +15,9 @@ SURE = 0.05
 
 def figures(made: dict[str, Any]) -> str:
     """The block between the marks, Markdown."""
+    when = dict.fromkeys(f"on {row['date']} at {row['commit']}" for row in made["rows"])
     lines = [
-        f"`{made['command']}`, on {made['date']}, at {made['commit']}. AP with its 95 % interval over studies; *wrong*: mean of the permutations; p: share of",
+        f"`{made['command']}`, {' and '.join(when)}. AP with its 95 % interval over studies; *wrong*: mean of the permutations; p: share of",
         "permutations that do as well.",
         "",
         "| held out | seen, mAP | by its name | chance | wrong | 95 % of wrong | p | within a study | 95 % of wrong | p | 1 example | 5 | 20 |",

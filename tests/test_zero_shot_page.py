@@ -26,6 +26,8 @@ def row(part, p, ap, few, wrong=0.2, chance=0.1):
         "unseen_only": ranking,
         "generalised": among,
         "few_shot": shots,
+        "date": "d",
+        "commit": "e",
     }
 
 
@@ -39,11 +41,12 @@ def test_sentences_follow_from_the_rows(page):
 
 
 def test_the_block_is_made_anew_and_nothing_else(page):
-    made = {"command": "c", "date": "d", "commit": "e", "rows": [row("one", 0.01, 0.4, 0.5)]}
+    made = {"command": "c", "rows": [row("one", 0.01, 0.4, 0.5)]}
     text = "before\n" + page.BEGIN + "old\n" + page.END + "after\n"
     new = page.with_figures(text, made)
     assert new.startswith("before\n" + page.BEGIN)
     assert new.endswith(page.END + "after\n")
+    assert "`c`, on d at e." in new
     assert "| one (2) | .300 | .400 [.390, .410] | .100 | .200 | .250 | 0.010 |" in new
     assert "old" not in new
     assert page.with_figures(new, made) == new
