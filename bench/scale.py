@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import release
 from result import save
 
@@ -77,8 +78,9 @@ def split(root: Path) -> int:
     from hilum.tables import read_studies, write_studies
 
     table = hold_out(read_studies(root / "studies.parquet"), valid=0.1, test=0.1)
-    if table.group_by("patient_id").agg(sides=table["split"].n_unique()).is_empty():
-        sys.exit("no patient is left")
+    sides = table.group_by("patient_id").agg(sides=pl.col("split").n_unique())
+    if not sides.filter(pl.col("sides") > 1).is_empty():
+        sys.exit("a patient is in several parts")
     write_studies(table, root / "split.parquet", label_level="study")
     return table.height
 

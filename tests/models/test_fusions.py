@@ -100,9 +100,9 @@ def test_present_views_matter_and_absent_ones_never(kind, head, studies, views, 
     for stranger in (1e4, float("nan"), float("inf")):
         assert torch.equal(reader(features.masked_fill(absent, stranger), present, view), logits), stranger
     assert torch.equal(reader(features, present, torch.where(present, view, 3).to(torch.int8)), logits), "its type too"
-    for row in range(studies):
+    for row, place in present.nonzero().tolist():
         changed = features.clone()
-        changed[row, int(present[row].nonzero()[0])] += 3.0
+        changed[row, place] += 3.0
         moved = (reader(changed, present, view) - logits).abs().amax(1)
         assert moved[row] > 1e-6, "a present view must matter"
         assert moved[torch.arange(studies) != row].sum() == 0, "and to its own study alone"

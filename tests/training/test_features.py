@@ -82,7 +82,8 @@ def test_cached_features_are_what_the_backbone_makes_rounded_once(small, tmp_pat
         with torch.no_grad():
             expected = model.encode(alone.images[alone.present].float() / 255)
         torch.testing.assert_close(batch.features[batch.present].float(), expected, **ROUNDING)
-        assert torch.equal(batch.features[batch.present].float(), expected.half().float()) or expected.shape[0] > 1
+        once = (batch.features[batch.present] == expected.half()).float().mean()
+        assert once > 0.99, "all but what the order of sums moves over a boundary"
         assert not batch.features[~batch.present].any()
         drawn = [one.batch(np.arange(len(one)), generator) for one, generator in zip((studies, cached), rng)]
         assert torch.equal(drawn[0].view, drawn[1].view), "the views that are drawn do not depend on the cache"

@@ -99,10 +99,20 @@ def test_filling_never_touches_what_is_known(made, tmp_path):
 def test_nothing_is_filled_in_that_is_not_sure_enough(made, tmp_path):
     folder, _, _ = made
     target, _ = hidden(made)
-    done = fill_views(target, folder / "views", tmp_path / "filled.parquet", cache=folder / "cache", confidence=1.0)
-    assert done.left >= done.unknown - sum(done.filled.values())
-    if not done.filled:
-        assert read_studies(tmp_path / "filled.parquet").equals(read_studies(target))
+    whole = {"cache": folder / "cache", "confidence": 0.0}
+    assert fill_views(target, folder / "views", tmp_path / "all.parquet", **whole).left == 0
+    told = pl.read_parquet(tmp_path / "all-views.parquet")
+    middle = float(told["confidence"].median())
+    unsure = set(told.filter(pl.col("confidence") < middle)["image_id"])
+    assert 0 < len(unsure) < told.height
+    done = fill_views(target, folder / "views", tmp_path / "filled.parquet", cache=folder / "cache", confidence=middle)
+    after = read_studies(tmp_path / "filled.parquet").filter(pl.col("view") == "unknown")
+    assert set(after["image_id"]) == unsure
+    assert done.left == len(unsure) == done.unknown - sum(done.filled.values())
+    sure = fill_views(target, folder / "views", tmp_path / "none.parquet", cache=folder / "cache", confidence=1.0)
+    assert told["confidence"].max() < 1
+    assert (sure.filled, sure.left) == ({}, told.height)
+    assert read_studies(tmp_path / "none.parquet").equals(read_studies(target))
     with pytest.raises(InputError, match="never changed"):
         fill_views(target, folder / "views", target, cache=folder / "cache")
     with pytest.raises(InputError, match="no probability"):
