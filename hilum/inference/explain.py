@@ -50,16 +50,19 @@ def explain(
     demographics: Array | None,
     findings: Sequence[int],
     method: str | None = None,
+    *,
+    features: Array | None = None,
 ) -> Explained:
     """What spoke for these findings, by their places among the engine's logits.
 
     method: a name of METHODS; by default `cells`, which is quick, but on a feature map that is too coarse for it
     `occlusion`. `attention` needs a head that has one, `gradcam` the torch engine; InputError tells where it has not.
+    features: what the engine made of the images, where that was done before.
     """
     if method is not None:
         listed("method of explanation", METHODS, method)  # a wrong name is told before anything is computed
     demographics = np.zeros(4, dtype=np.float32) if demographics is None else demographics
-    study = Study(images, view, demographics, engine.encode(images, view))
+    study = Study(images, view, demographics, engine.encode(images, view) if features is None else features)
     method = method or ("cells" if min(study.features.shape[-2:]) >= COARSE else "occlusion")
     return Explained(method, laid(METHODS[method](engine, study, list(findings)), images.shape[-1]))
 

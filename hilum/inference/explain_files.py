@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from hilum.atomic import atomic_folder
 from hilum.bundle import read_bundle
 from hilum.errors import InputError, nearest
-from hilum.inference.engines import open_engine
+from hilum.inference.averaging import averaging_of
+from hilum.inference.engines import Array, Engine, Views, as_floats, open_engine
 from hilum.inference.explain import explain
 from hilum.inference.given import StudiesOrFiles, studies_of
 from hilum.inference.zones import Map, onto_image, peak_of, words_of
@@ -42,8 +44,8 @@ def explain_files(
 ) -> list[dict[str, Any]]:
     """Write `output`/NNN-FINDING.png, an image with its heat map, for each, and maps.json; what that holds comes back.
 
-    maps.json: of each picture its file, study_id, image_id, view, finding, the study's calibrated probability, method,
-    words and peak (x, y) in 0 to 1. Pictures show patients: keep them where the images are kept. method: a name of
+    maps.json: of each picture its file, study_id, image_id, view, finding, the study's calibrated probability (with the bundle's
+    test-time transforms, as `predict` has it), method, words and peak (x, y) in 0 to 1. Pictures show patients: keep them where the images are kept. method: a name of
     `hilum.inference.explain.METHODS`. Raises InputError for a finding or method that the model has not, UnreadableImage.
     """
     facts = read_bundle(bundle)
@@ -54,6 +56,7 @@ def explain_files(
     if (target := Path(output)).exists() and not (target / "maps.json").is_file():
         raise InputError("this folder is there already, and not made by explain", where=target, do="name a new one")
     table, runs = studies_of(studies, one_study=one_study), open_engine(facts, engine)
+    averaging = averaging_of(facts, runs)
     wanted = [facts.findings.index(name) for name in findings]
     place = pl.col("view").replace_strict({view: n for n, view in enumerate(_ORDER)})
     parts = table.sort(place, "image_id", maintain_order=True).partition_by("study_id", maintain_order=True)
@@ -63,11 +66,10 @@ def explain_files(
             rows = part.head(facts.views).to_dicts()
             whole = [read_image(row["path"]) for row in rows]
             squares = np.stack([render(image, facts.pixels) for image in whole])
-            images = np.divide(squares[:, None], 255, dtype=np.float32)
+            images = as_floats(squares[:, None])
             view = np.array([VIEWS.index(row["view"]) for row in rows], dtype=np.int8)
             person = _demographics(rows[0])
-            features = runs.encode(images, view)
-            logits = runs.read(features[None], np.ones((1, len(rows)), bool), view[None], person[None]).logits
+            logits = averaging.of(partial(_logits, runs, view, person), squares[:, None])
             chances = 1 / (1 + np.exp(-calibrated_logits(logits, facts.findings, facts.operating_points)[0]))
             made = explain(runs, images, view, person, wanted, method)
             for finding, column, heats in zip(findings, wanted, made.maps):
@@ -93,6 +95,11 @@ def overlaid(image: Grey, heat: Map) -> NDArray[np.uint8]:
     colours = cv2.applyColorMap(np.round(255 * smooth).astype(np.uint8), cv2.COLORMAP_MAGMA)
     share = OPACITY * np.clip(1.6 * smooth, 0, 1)[..., None]
     return np.asarray(np.round(grey[..., None] * (1 - share) + colours * share), dtype=np.uint8)
+
+
+def _logits(engine: Engine, view: Views, person: Array, images: Array) -> Array:
+    """Logits (1, F) of one study of images (V, 1, S, S)."""
+    return engine.logits(images[None], np.ones((1, len(view)), bool), view[None], person[None])
 
 
 def _demographics(row: dict[str, Any]) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@
 import base64
 import hashlib
 import json
-import threading
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -22,8 +22,9 @@ from hilum.bundle import Bundle, read_bundle, unlisted_files
 from hilum.errors import InputError
 from hilum.evaluation.reliability import read_reliability
 from hilum.findings import tiers_by_rule
+from hilum.inference.averaging import averaged, averaging_of
 from hilum.inference.distribution import Judged, read_distribution
-from hilum.inference.engines import Array, Engine, Reading, as_floats, open_engine
+from hilum.inference.engines import Array, Engine, as_floats, open_engine
 from hilum.inference.explain import METHODS, explain
 from hilum.inference.self_test import read_self_test, sigmoid
 from hilum.inference.zones import as_png, onto_image, peak_of, words_of
@@ -32,6 +33,7 @@ from hilum.pixels.isolated.decoder import Decoder
 from hilum.serving.own import NOTHING, Askable, Own
 from hilum.serving.pictures import Picture, check_one_study, picture_of, reading_order
 from hilum.serving.problems import Problem
+from hilum.serving.turns import InTurn, Turns
 from hilum.tables import VIEWS
 
 BANNER = "Research software, not for clinical use."
@@ -40,6 +42,7 @@ SELF_TEST_TOLERANCE = (
 )
 
 Gate = Literal["flag", "refuse"]
+_NO_FIELD = {"prior": "study before", "indication": "indication"}  # what some models read, and no form has
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,9 @@ class Prepared:
     own: Own = NOTHING
 
     @property
-    def images(self) -> Array:
-        """float32 (V, 1, S, S) in [0, 1]."""
-        return as_floats(np.stack([one.square for one in self.read])[:, None])
+    def images(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """uint8 (V, 1, S, S)."""
+        return np.stack([one.square for one in self.read])[:, None]
 
     @property
     def view(self) -> np.ndarray[Any, np.dtype[np.int8]]:
@@ -91,8 +94,8 @@ class Answerer:
     """A bundle that answers.
 
     bundle: a folder; expect: the identity it must have. engine: a name of `hilum.inference.engines.ENGINES`.
-    Raises InputError where the bundle is damaged, holds files that it does not list, or has not been exported to the engine.
-    One thread at a time asks the engine; others wait.
+    Raises InputError where the bundle is damaged, holds files that it does not list, has not been exported to the engine, or
+    averages over transforms that the engine cannot make. Several threads may ask it: the engine's calls take turns.
     """
 
     def __init__(self, bundle: str | Path, *, engine: str = "onnx", expect: str | None = None, gate: Gate = "flag"):
@@ -104,13 +107,16 @@ class Answerer:
                 where=strange[0],
                 do="move it elsewhere",
             )
-        self.engine, self.gate, self._turn = open_engine(self.bundle, engine), gate, threading.Lock()
+        self.engine, self.gate, self._turns = open_engine(self.bundle, engine), gate, Turns()
+        self.averaging = averaging_of(self.bundle, self.engine)
         self.askable = Askable(self.bundle, self.engine)
         self.distribution = read_distribution(folder)
         self._points = {point.finding: point for point in self.bundle.operating_points}
         self._reliability = read_reliability(folder)
         self._tiers = tiers_by_rule(self.bundle.positives, self.bundle.known)
         points = (folder / "operating_points.csv").read_bytes()
+        context = self.bundle.architecture["fusion"].get("context") or ()
+        self._never_told = [words for part, words in _NO_FIELD.items() if part in context]
         self.calibration = hashlib.sha256(points).hexdigest() if is_calibrated(self.bundle.operating_points) else None
 
     @property
@@ -119,6 +125,7 @@ class Answerer:
         return {
             "identity": self.bundle.identity, "calibration": self.calibration, "hilum_version": __version__, "engine": self.engine.name,
             "note": self.bundle.note, "findings": len(self.bundle.findings), "vocabulary": self.bundle.vocabulary,
+            "tta": self.averaging.told,
         }  # fmt: skip
 
     @property
@@ -140,13 +147,12 @@ class Answerer:
     def self_test(self) -> float | None:
         """The largest difference of a probability to those stored in the bundle, None where it has no self-test."""
         test = read_self_test(self.bundle)
-        with self._turn:
-            return None if test is None else test.difference(self.engine)
+        return None if test is None else test.difference(self._in_turn())
 
-    def passes(self) -> bool:
-        """Whether the engine still gives the stored logits, as nearly as when it was exported."""
+    def passes(self) -> bool | None:
+        """Whether the engine still gives the stored logits, as nearly as when it was exported; None where none are stored."""
         difference = self.self_test()
-        return difference is None or difference <= self._measured() + SELF_TEST_TOLERANCE
+        return None if difference is None else difference <= self._measured() + SELF_TEST_TOLERANCE
 
     def _measured(self) -> float:
         kind, _, precision = self.engine.name.partition("-")
@@ -187,57 +193,71 @@ class Answerer:
     def ask(self, studies: Sequence[Prepared]) -> list[Asked]:
         """What the model says of several studies at once, and of each of their pictures alone; each as if it were asked by itself."""
         images, view = np.concatenate([one.images for one in studies]), np.concatenate([one.view for one in studies])
-        with self._turn:
-            features = self.engine.encode(images, view)
-            starts = np.cumsum([0, *[len(one.read) for one in studies]])
-            rows = [range(start, end) for start, end in pairwise(starts)]
-            alone = [range(k, k + 1) for k in range(len(features))]
-            people = [one.person.numbers() for one in studies]
-            owners = [people[row] for row, span in enumerate(rows) for _ in span]
-            logits = self._read(self.engine, features, view, [*rows, *alone], [*people, *owners]).logits
-            own = [self._read_own(one, features, view, span) for one, span in zip(studies, rows)]
+        engine = self._in_turn()
+        features = [engine.encode(transform(images), view) for transform in self.averaging.transforms.values()]
+        starts = np.cumsum([0, *[len(one.read) for one in studies]])
+        rows = [range(start, end) for start, end in pairwise(starts)]
+        alone = [range(k, k + 1) for k in range(len(images))]
+        people = [one.person.numbers() for one in studies]
+        owners = [people[row] for row, span in enumerate(rows) for _ in span]
+        logits = self._read(engine, features, view, [*rows, *alone], [*people, *owners])
+        own = [self._read_own(engine, one, features, view, span) for one, span in zip(studies, rows)]
         chances = sigmoid(calibrated_logits(logits, self.bundle.findings, self.bundle.operating_points))
         answers = []
         for row, (study, span) in enumerate(zip(studies, rows)):
-            judged = None
-            if self.distribution is not None:
-                order = np.argsort([one.index for one in study.read])  # its sentences count images as they came
-                squares = np.stack([one.square for one in study.read])
-                judged = self.distribution.judge(squares[order], features[span.start : span.stop][order])
+            judged = self._judged(study, features[0][span.start : span.stop])
             said = np.hstack([np.vstack([chances[row], chances[len(studies) + np.array(span)]]), own[row]])
             answers.append(Asked(said[0], said[1:], judged))
         return answers
 
-    def _read_own(self, study: Prepared, features: Array, view: np.ndarray, span: range) -> Array:
+    def _in_turn(self, until: float = math.inf) -> InTurn:
+        return InTurn(self.engine, self._turns, until)
+
+    def _judged(self, study: Prepared, features: Array) -> Judged | None:
+        """Whether the images, by their features (V, C, h, w), are like those of training; None where nobody knows those."""
+        if self.distribution is None:
+            return None
+        order = np.argsort([one.index for one in study.read])  # its sentences count images as they came
+        return self.distribution.judge(study.images[order, 0], features[order])
+
+    def _admit(self, judged: Judged | None) -> None:
+        """Raises Problem where the gate refuses such images."""
+        if judged is not None and not judged.inside and self.gate == "refuse":
+            raise Problem("not-a-chest-xray", f"The images are unlike chest X-rays: {', '.join(judged.reasons)}.")
+
+    def _read_own(
+        self, engine: Engine, study: Prepared, features: Sequence[Array], view: np.ndarray, span: range
+    ) -> Array:
         """Probabilities (1 + V, K) of a study's own findings: of the whole study, then of each of its pictures alone."""
         if study.own.vectors is None:
             return np.empty((1 + len(span), 0), np.float32)
         rows, person = [span, *(range(k, k + 1) for k in span)], study.person.numbers()
-        engine = self.engine.asked(study.own.vectors)
-        return sigmoid(self._read(engine, features, view, rows, [person] * len(rows)).logits)
+        asked = engine.asked(study.own.vectors)
+        return sigmoid(self._read(asked, features, view, rows, [person] * len(rows)))
 
-    @staticmethod
     def _read(
-        engine: Engine, features: Array, view: np.ndarray, rows: Sequence[range], people: Sequence[Array]
-    ) -> Reading:
-        """The reading of studies that are ranges of the features (N, C, h, w)."""
+        self,
+        engine: Engine,
+        features: Sequence[Array],
+        view: np.ndarray,
+        rows: Sequence[range],
+        people: Sequence[Array],
+    ) -> Array:
+        """Logits of studies that are ranges of the features (N, C, h, w): their mean over the features of each transform."""
         most = max(map(len, rows))
-        present = np.zeros((len(rows), most), dtype=bool)
-        laid, views = np.zeros((*present.shape, *features.shape[1:]), np.float32), np.zeros(present.shape, np.int8)
+        present, views = np.zeros((len(rows), most), dtype=bool), np.zeros((len(rows), most), np.int8)
+        laid = np.zeros((len(features), *present.shape, *features[0].shape[1:]), np.float32)
         for row, span in enumerate(rows):
-            here = slice(span.start, span.stop)
-            present[row, : len(span)], laid[row, : len(span)], views[row, : len(span)] = (
-                True,
-                features[here],
-                view[here],
-            )
-        return engine.read(laid, present, views, np.stack(people))
+            here, size = slice(span.start, span.stop), len(span)
+            present[row, :size], views[row, :size] = True, view[here]
+            laid[:, row, :size] = [one[here] for one in features]
+        told = np.stack(people)
+        return averaged([engine.read(one, present, views, told).logits for one in laid], self.averaging.space)
 
     def told(self, study: Prepared, asked: Asked) -> dict[str, Any]:
         """The answer as plain values for JSON. Raises Problem where the gate refuses such images."""
         judged = asked.judged
-        if judged is not None and not judged.inside and self.gate == "refuse":
-            raise Problem("not-a-chest-xray", f"The images are unlike chest X-rays: {', '.join(judged.reasons)}.")
+        self._admit(judged)
         return self._head(study) | {
             "findings": [
                 self._finding(name) | self._called(name, float(asked.study[place]))
@@ -253,7 +273,7 @@ class Answerer:
         pictures = [one.told() for one in study.pictures]
         for told in pictures:
             told["warnings"] += [] if told["file_index"] in read else ["not-read"]
-        return {"research_only": BANNER, "model": self.model, "images": pictures, "unknown": _unknown(study)}
+        return {"research_only": BANNER, "model": self.model, "images": pictures, "unknown": self._unknown(study)}
 
     def _finding(self, name: str) -> dict[str, Any]:
         point, bundle = self._points.get(name), self.bundle
@@ -276,18 +296,35 @@ class Answerer:
         told = {one.index: float(value) for one, value in zip(study.read, alone)}
         return [told.get(one.index) for one in study.pictures]
 
-    def explained(self, study: Prepared, names: Sequence[str], method: str | None = None) -> dict[str, Any]:
-        """Heat maps of these findings on every picture that was read, as plain values for JSON. Raises Problem."""
+    def explained(
+        self, study: Prepared, names: Sequence[str], method: str | None = None, *, until: float = math.inf
+    ) -> dict[str, Any]:
+        """Heat maps of these findings on every picture that was read, as it is, as plain values for JSON.
+
+        until: the last moment (time.monotonic()) at which the engine is asked. Raises Problem, `timeout` beyond that.
+        """
         if method is not None and method not in self.methods:
             raise Problem("no-such-method", f"This engine can explain by {', '.join(self.methods)}.")
-        names, engine, asked = self.askable.spelt(names), self.engine, self.bundle.findings
+        names, images, asked = self.askable.spelt(names), as_floats(study.images), self.bundle.findings
+        engine = self._in_turn(until)
+        features = engine.encode(images, study.view)
+        self._admit(self._judged(study, features))
         if any(name not in asked for name in names):
             own = self.askable.placed(names)
             assert own.vectors is not None
             engine, asked = engine.asked(own.vectors), names
         places = [asked.index(name) for name in names]
-        with self._turn:
-            found = explain(engine, study.images, study.view, study.person.numbers(), places, method)
+        whole = method == "gradcam"  # which asks the network itself, once
+        with self._turns.one(until) if whole else nullcontext():
+            found = explain(
+                engine.engine if whole else engine,
+                images,
+                study.view,
+                study.person.numbers(),
+                places,
+                method,
+                features=features,
+            )
         maps = []
         for name, of_views in zip(names, found.maps):
             for one, heat in zip(study.read, of_views):
@@ -298,8 +335,8 @@ class Answerer:
                 })  # fmt: skip
         return self._head(study) | {"maps": maps}
 
-
-def _unknown(study: Prepared) -> list[str]:
-    views = [f"view of image {one.index + 1}" for one in study.pictures if one.view == "unknown"]
-    person = [name for name in ("age", "sex") if getattr(study.person, name) is None]
-    return views + person
+    def _unknown(self, study: Prepared) -> list[str]:
+        """What the model had to do without."""
+        views = [f"view of image {one.index + 1}" for one in study.pictures if one.view == "unknown"]
+        person = [name for name in ("age", "sex") if getattr(study.person, name) is None]
+        return [*views, *person, *self._never_told]

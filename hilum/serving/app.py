@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from hilum import __version__
+from hilum.errors import MachineError
 from hilum.serving import schema
 from hilum.serving.answer import BANNER, Answerer, Asked, Person, Prepared
 from hilum.serving.audit import Audit
@@ -31,6 +33,7 @@ from hilum.tables import SEXES, VIEWS
 
 Told = TypeVar("Told")
 _OLDEST = 120.0
+_FAILED: dict[type[Exception], str] = {MachineError: "No decoder process can be started."}
 _OF_STUDIES = (400, 408, 413, 415, 422, 429, 503, 504)
 
 
@@ -52,15 +55,26 @@ class Room:
         }
         self.settings_hash = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
         self.ready = self.leaving = False
+        self.tested: bool | None = None
+        self.trouble = ""  # a sentence, where the start failed
 
     async def open(self) -> None:
-        """Start the decoders and let the model answer the bundle's self-test; from then on the server is ready."""
-        await self.decoders.start()
-        self.ready = await asyncio.to_thread(self.answerer.passes)
-        if not self.ready:
-            log.error(
-                json.dumps({"fault": "the engine does not give the logits that the bundle stores for its self-test"})
-            )
+        """Start the decoders and let the model answer the bundle's self-test; from then on the server is ready.
+
+        What goes wrong stands in the log and in `trouble`, in words of ours: an error may quote a file.
+        """
+        kind = None
+        try:
+            await self.decoders.start()
+            self.tested = await asyncio.to_thread(self.answerer.passes)
+            self.ready = self.tested is not False
+            if not self.ready:
+                self.trouble = "The engine does not give the logits that the bundle stores for its self-test."
+        except Exception as error:
+            kind = type(error).__name__
+            self.trouble = _FAILED.get(type(error), "The self-test could not be asked.")
+        if self.trouble:
+            log.error(json.dumps({"fault": kind, "what": self.trouble}))
 
     def close(self) -> None:
         """Answer what waits, end what was started."""
@@ -86,20 +100,26 @@ class Room:
             self.metrics.warnings.labels(warning).inc()
         return self.answerer.prepare(pictures, person, own)
 
-    async def asked(self, study: Prepared) -> Asked:
+    async def asked(self, study: Prepared, place: Place) -> Asked:
         """What the model says. Raises Problem."""
         future: Future[Asked] = self.batches.submit(study)
-        asked = await self.within(asyncio.wrap_future(future))
+        try:
+            asked = await self.within(asyncio.wrap_future(future), place)
+        except Problem:
+            future.cancel()  # where it still waits
+            raise
         if asked.judged is not None and not asked.judged.inside:
             self.metrics.unlike.inc()
         return asked
 
-    async def within(self, work: Awaitable[Told]) -> Told:
-        """The result, or Problem (timeout)."""
-        try:
-            return await asyncio.wait_for(work, self.settings.limits.answer)
-        except TimeoutError:
-            raise Problem("timeout", headers={"Retry-After": "5"}) from None
+    async def within(self, work: Awaitable[Told], place: Place) -> Told:
+        """The result, or Problem (timeout): threads cannot be stopped, so the place is then held until the work has ended."""
+        going = asyncio.ensure_future(work)
+        await asyncio.wait({going}, timeout=self.settings.limits.answer)
+        if not going.done():
+            place.work = going
+            raise Problem("timeout", headers={"Retry-After": "5"})
+        return going.result()
 
     def answered(self, request: Request, told: dict[str, Any]) -> Response:
         """The answer, once it stands in the log. Raises Problem (storage-full) where it cannot."""
@@ -152,10 +172,10 @@ def _study_routes(app: FastAPI, room: Room) -> None:
 
     async def study_of(request: Request, kind: str, place: Place) -> tuple[Form, Prepared]:
         if not room.ready:
-            raise Problem("not-ready", headers={"Retry-After": "2"})
+            raise Problem("not-ready", room.trouble, headers={"Retry-After": "2"})
         form = await read_form(request, limits, schema.FIELDS[kind], place.hold)
         request.state.inputs = [hashlib.sha256(data).hexdigest() for data in form.files]
-        return form, await room.within(room.prepared(form))
+        return form, await room.within(room.prepared(form), place)
 
     @app.post(
         "/api/v1/predict", response_model=schema.Answer, responses=schema.problems_of(*_OF_STUDIES),
@@ -164,7 +184,7 @@ def _study_routes(app: FastAPI, room: Room) -> None:
     async def predict(request: Request) -> Response:
         with room.places.one() as place:
             _, study = await study_of(request, "predict", place)
-            asked = await room.asked(study)
+            asked = await room.asked(study, place)
             return room.answered(request, await asyncio.to_thread(room.answerer.told, study, asked))
 
     @app.post(
@@ -177,8 +197,9 @@ def _study_routes(app: FastAPI, room: Room) -> None:
             names = list(dict.fromkeys(form.texts("finding")))
             if not 1 <= len(names) <= 4:
                 raise Problem("bad-field", "Give the field finding one to four times.")
-            work = asyncio.to_thread(room.answerer.explained, study, names, _single(form, "method"))
-            return room.answered(request, await room.within(work))
+            until = time.monotonic() + limits.answer
+            work = asyncio.to_thread(room.answerer.explained, study, names, _single(form, "method"), until=until)
+            return room.answered(request, await room.within(work, place))
 
 
 def _other_routes(app: FastAPI, room: Room) -> None:
@@ -193,10 +214,12 @@ def _other_routes(app: FastAPI, room: Room) -> None:
 
     @app.get("/health/ready", responses=schema.problems_of(503), summary="Whether the server answers")
     @app.get("/v2/health/ready", include_in_schema=False)
-    async def ready() -> dict[str, bool]:
+    async def ready() -> schema.Ready:
         if not room.ready or room.leaving:
-            raise Problem("not-ready", headers={"Retry-After": "2"})
-        return {"ready": True}
+            raise Problem("not-ready", room.trouble, headers={"Retry-After": "2"})
+        if not await room.decoders.alive():
+            raise Problem("not-ready", _FAILED[MachineError], headers={"Retry-After": "5"})
+        return schema.Ready(ready=True, self_test="passed" if room.tested else "none")
 
     @app.get(
         "/metrics", responses=schema.problems_of() | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},

@@ -33,6 +33,10 @@ class Decoders:
         loop = asyncio.get_running_loop()
         await asyncio.gather(*(loop.run_in_executor(self._threads, decoder.start) for decoder in self._all))
 
+    async def alive(self) -> bool:
+        """Whether the next file finds a decoder: all are at work, or a free one is there, started anew where it had died."""
+        return self._free.empty() or await asyncio.get_running_loop().run_in_executor(self._threads, self._revived)
+
     async def pictures(
         self, files: Sequence[bytes], spec: PixelSpec, views: Sequence[str | None], *, show: bool
     ) -> list[Picture]:
@@ -52,6 +56,19 @@ class Decoders:
         self._threads.shutdown()
         for decoder in self._all:
             decoder.close()
+
+    def _revived(self) -> bool:
+        try:
+            decoder = self._free.get_nowait()
+        except queue.Empty:
+            return True
+        try:
+            decoder.start()
+            return True
+        except MachineError:
+            return False
+        finally:
+            self._free.put(decoder)
 
     def _one(self, data: bytes, index: int, spec: PixelSpec, view: str | None, show: bool) -> Picture:
         decoder, before = self._free.get(), time.monotonic()

@@ -13,6 +13,13 @@ class _Told(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class Averaged(_Told):
+    """Test-time transforms that every probability is the mean over, and whether of probabilities or of logits."""
+
+    transforms: list[str]
+    space: Literal["probability", "logit"]
+
+
 class Model(_Told):
     """Which model answered: its identity is the SHA-256 of weights, findings, pixel spec and architecture."""
 
@@ -23,6 +30,7 @@ class Model(_Told):
     note: str | None
     findings: int
     vocabulary: Literal["open", "closed"]
+    tta: Averaged | None
 
 
 class Image(_Told):
@@ -96,6 +104,13 @@ class Explanation(_Head):
     """The answer to POST /api/v1/explain."""
 
     maps: list[Map]
+
+
+class Ready(_Told):
+    """The answer to GET /health/ready. self_test: whether the bundle holds one, which the engine then passed."""
+
+    ready: Literal[True]
+    self_test: Literal["passed", "none"]
 
 
 class Told(_Told):

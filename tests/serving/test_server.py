@@ -25,7 +25,7 @@ from hilum.serving import schema
 from hilum.serving.answer import BANNER, Answerer, Person
 from hilum.serving.audit import check
 from hilum.serving.door import HEADERS
-from hilum.serving.problems import PROBLEMS, Problem
+from hilum.serving.problems import PROBLEMS
 from tests.pixels import dicom_files as d
 from tests.pixels.files import chunk, picture, png
 from tests.serving.bundles import copied
@@ -398,27 +398,6 @@ def test_a_self_test_that_fails_is_not_ready(bundle, tmp_path):
     assert Answerer(copy).passes()
     amend_bundle(read_bundle(copy), change)
     assert not Answerer(copy).passes()
-
-
-def test_the_gate(bundle, monkeypatch):
-    class Far:
-        def judge(self, images, features):
-            assert len(images) == len(features) == 1
-            from hilum.inference.distribution import Judged
-
-            return Judged(3.0, 1.0, ["the image is a cat"])
-
-    for gate in ("flag", "refuse"):
-        answerer = Answerer(bundle, gate=gate)
-        answerer.distribution = Far()
-        if gate == "flag":
-            told = answerer.study([PNG])
-            assert told["in_distribution"] is False
-            assert told["distribution"]["reasons"] == ["the image is a cat"]
-        else:
-            with pytest.raises(Problem) as caught:
-                answerer.study([PNG])
-            assert caught.value.code == "not-a-chest-xray"
 
 
 def test_jpegs_are_shown_large_and_read_as_predict_reads_them(bundle):
