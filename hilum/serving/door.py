@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hilum.serving.guard import Guard
@@ -52,6 +53,8 @@ class Door:
         except Problem as problem:
             state["code"] = problem.code
             await problem.response(state["request_id"])(scope, receive, answer.send)
+        except ClientDisconnect:  # it went before its request was whole: nobody is there to be answered
+            state["code"] = "client-gone"
         except Exception as error:
             state["code"] = "internal"
             log.error(json.dumps({"request_id": state["request_id"], "fault": type(error).__name__}))
@@ -62,7 +65,7 @@ class Door:
 
     def _note(self, scope: Scope, state: dict[str, Any], answer: "_Answer", seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
-        self.metrics.requests.labels(route, str(answer.status), state["code"]).inc()
+        self.metrics.requests.labels(route, str(answer.status or "none"), state["code"]).inc()
         self.metrics.seconds.labels(route).observe(seconds)
         told = {
             "request_id": state["request_id"],

@@ -31,7 +31,7 @@ class Guard:
         if _name(headers.get("host", "")) not in self.hosts:
             raise Problem("unknown-host", "Ask for it by a name that was given with --allow-host.")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        if origin is not None and _netloc(origin) != headers.get("host", "").lower():
             raise Problem("foreign-origin")
         if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
             raise Problem("foreign-origin")
@@ -77,6 +77,14 @@ def read_keys(path: Path) -> dict[str, str]:
     if not keys:
         raise InputError("this file names no key", where=path, do="write NAME DIGEST on a line")
     return keys
+
+
+def _netloc(origin: str) -> str | None:
+    """The host and port of an origin, None where it is no URL."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _name(host: str) -> str:

@@ -1,18 +1,29 @@
 """A server from its start to its end: what is checked before it listens, and how it stops without dropping a request."""
 
 import asyncio
+import errno
 import logging
+import os
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TextIO
 
 import uvicorn
 
+from hilum.errors import InputError
 from hilum.serving.app import build_app
 from hilum.serving.protocol import impatient
 from hilum.serving.settings import Settings
 
+_BACKLOG = 128  # connections that the system keeps until they are taken
+_REFUSED: dict[int | None, tuple[str, str]] = {
+    errno.EADDRINUSE: ("another program listens here", "stop it, or choose another port with --port"),
+    errno.EACCES: ("ports below 1024 need a right that you have not", "choose another with --port"),
+    errno.EADDRNOTAVAIL: ("this is no address of this machine", "name another with --host"),
+}
 _LAST = 20  # seconds that requests in flight have at the end
 
 
@@ -44,6 +55,7 @@ def serve(settings: Settings, say: Callable[[str], None] = lambda line: None) ->
     """
     _no_core_dumps()
     _log_to(sys.stderr)
+    taken = bound(settings.host, settings.port)
     app = build_app(settings)
     room = app.state.room
 
@@ -54,11 +66,38 @@ def serve(settings: Settings, say: Callable[[str], None] = lambda line: None) ->
     config = uvicorn.Config(
         app, host=settings.host, port=settings.port, http=impatient(limits.headers), ws="none", loop="asyncio", log_config=None,
         access_log=False, server_header=False, proxy_headers=False, timeout_keep_alive=5, timeout_graceful_shutdown=_LAST,
-        h11_max_incomplete_event_size=1 << 14, backlog=128, lifespan="on",
+        h11_max_incomplete_event_size=1 << 14, backlog=_BACKLOG, lifespan="on",
     )  # fmt: skip
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    with _told(settings.host, settings.port):  # two may have the address, as long as none listens
+        taken.listen(_BACKLOG)
     say(f"{room.answerer.model['findings']} findings, {room.answerer.engine.name}: http://{host}:{settings.port}")
-    Server(config, settings, leave).run()
+    Server(config, settings, leave).run([taken])
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that has the address, and does not listen yet. Raises InputError where it cannot be had."""
+    with _told(host, port):
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        taken = socket.socket(family, kind, protocol)
+        try:
+            if os.name == "posix":  # elsewhere it would share the port with whoever has it
+                taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind(address)
+        except OSError:
+            taken.close()
+            raise
+        return taken
+
+
+@contextmanager
+def _told(host: str, port: int) -> Iterator[None]:
+    """What the system refuses, as a sentence."""
+    try:
+        yield
+    except OSError as error:
+        what, do = _REFUSED.get(error.errno, _REFUSED[errno.EADDRNOTAVAIL])
+        raise InputError(what, where=f"{host}, port {port}", do=do) from error
 
 
 def _log_to(stream: TextIO) -> None:
