@@ -1,7 +1,9 @@
 """The reading room in a real browser, over a real server: what people upload, see, hear and print."""
 
+import base64
 import io
 import json
+import re
 import shutil
 from collections.abc import Iterator
 
@@ -279,3 +281,67 @@ def test_earlier_studies_live_in_the_window_alone_and_the_answer_can_be_saved(pa
     expect(page.locator(".film")).to_have_count(1)
     page.reload()
     expect(page.locator("#earlier")).to_be_hidden()
+
+
+def test_the_default_window_shows_every_grey_of_the_picture(page):
+    with page.expect_response("**/predict") as answered:
+        read(page, file("chest.png"))
+    sent = base64.b64decode(answered.value.json()["images"][0]["png"])
+    expected = cv2.imdecode(np.frombuffer(sent, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert len(np.unique(expected)) == 256
+
+    def drawn() -> np.ndarray:
+        script = "canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"
+        return np.array(page.locator(".picture").evaluate(script)).reshape(*expected.shape, 4)
+
+    np.testing.assert_array_equal(drawn()[..., 0], expected)
+    np.testing.assert_array_equal(drawn()[..., 2], expected)
+    page.get_by_role("button", name="Invert").click()
+    np.testing.assert_array_equal(drawn()[..., 0], 255 - expected)
+    page.get_by_label("Window centre").press("ArrowRight")
+    page.get_by_label("Window centre").press("ArrowLeft")
+    np.testing.assert_array_equal(drawn()[..., 0], 255 - expected)
+
+
+def test_a_zoomed_image_is_moved_without_dragging(page):
+    read(page, file("chest.png"))
+    left = page.get_by_role("button", name="Look left")
+    expect(left).to_be_hidden()
+    page.get_by_role("button", name="Zoom in").click()
+    axe_finds_nothing(page)
+    for name, moved in (("left", "25%, 0%"), ("up", "25%, 25%"), ("right", "0%, 25%"), ("down", "0%, 0%")):
+        page.get_by_role("button", name=f"Look {name}").click()
+        expect(page.locator(".picture")).to_have_attribute("style", re.compile(re.escape(f"translate({moved})")))
+    page.get_by_role("button", name="Reset").click()
+    expect(left).to_be_hidden()
+
+
+def test_dicom_files_without_an_extension_can_be_chosen(page):
+    assert page.locator("#files").get_attribute("accept") is None, "a chooser would hide them"
+    read(page, {**file("chest.dcm"), "name": "IM000001"})
+    expect(page.locator(".film .size")).to_contain_text("160 \u00d7 192")
+
+
+def test_what_has_the_focus_is_never_under_the_bar(page):
+    page.set_viewport_size({"width": 1280, "height": 600})
+    read(page, *(file(f"{name}.png") for name in "abcd"))
+    for details in page.locator(".answer details").all():
+        details.evaluate("each => { each.open = true; }")
+    page.locator("#forget").focus()
+    seen = set()
+    for _ in range(120):
+        page.keyboard.press("Shift+Tab")
+        what, top, bottom = page.evaluate(
+            """() => {
+              const [here, bar] = [document.activeElement, document.querySelector(".bar")];
+              const box = here.getBoundingClientRect();
+              const name = here.getAttribute("aria-label") || here.id || here.textContent;
+              return [bar.contains(here) || here === document.body ? null : name, box.top - bar.getBoundingClientRect().bottom, innerHeight - box.bottom];
+            }"""
+        )
+        if what is None:
+            break
+        seen.add(what)
+        assert top >= 0, what
+        assert bottom >= 0 or "Arrow keys" in what, what
+    assert {"View of image 4", "age", "Show where: Hernia"} <= seen
