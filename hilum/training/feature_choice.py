@@ -56,11 +56,12 @@ def choose_features(
         reason = "as the recipe says" if "backbone" in stage.freeze else "the backbone is trained"
         return train, valid, asdict(FeatureFacts(False, reason))
     features = StageFeatures(stage, model, fabric, train, valid, base, spec, predict)
-    used, reason = fabric.broadcast(_decide(stage, features, before))
-    if not used:
+    count, reason = fabric.broadcast(_decide(stage, features, before))
+    if count is None:
         say(f"features  computed at every step: {reason}")
         return train, valid, asdict(FeatureFacts(False, reason))
-    count, images = len(features.augmented), len(train.image_ids)
+    features.keep(count)
+    images = len(train.image_ids)
     augmented = f" and {count} augmented version{'s' * (count > 1)} of the {images:,} in training" if count else ""
     if features.transformed:
         augmented += f", of the {len(valid.image_ids):,} in validation under {', '.join(features.transformed)}"
@@ -86,17 +87,27 @@ def choose_features(
     return *features.studies(), asdict(facts)
 
 
-def _decide(stage: Stage, features: StageFeatures, before: Mapping[str, Any] | None) -> tuple[bool, str]:
-    """Whether to use cached features, and why. Raises MachineError where the recipe wants them and the disk is full."""
-    need, free = features.bytes_missing, free_bytes(features.base)
+def _decide(stage: Stage, features: StageFeatures, before: Mapping[str, Any] | None) -> tuple[int | None, str]:
+    """How many augmented versions to use, None for no cached features at all, and why.
+
+    Raises MachineError where the recipe wants them, or the stage began with them, and the disk is full.
+    """
     if before is not None:
-        wanted, reason = bool(before["used"]), str(before["reason"])
-    elif stage.train.feature_cache == "on":
-        wanted, reason = True, "as the recipe says"
-    elif need <= free / 2:
-        return True, f"the backbone is frozen, and they fit in half of the {told_bytes(free)} that are free"
-    else:
-        return False, f"{told_bytes(need)} of features are more than half of the {told_bytes(free)} that are free"
+        if before["used"]:
+            features.keep(before["versions"])
+            check_room(features.bytes_missing, features.base)
+        return before["versions"] if before["used"] else None, str(before["reason"])
+    wanted, free = stage.train.feature_cache == "on", free_bytes(features.base)
+    most, whole = len(features.augmented), features.bytes_missing
+    # never down to none: that would be a training without augmentation
+    counts = [most >> half for half in range(most.bit_length())] if stage.train.feature_versions is None else []
+    for count in counts or [most]:
+        features.keep(count)
+        if features.bytes_missing <= (free if wanted else free / 2):
+            why = f"the backbone is frozen, and they fit in half of the {told_bytes(free)} that are free"
+            less = f"; {most} augmented versions would need {told_bytes(whole)}" if count < most else ""
+            return count, ("as the recipe says" if wanted else why) + less
+    need = features.bytes_missing
     if wanted:
         check_room(need, features.base)
-    return wanted, reason
+    return None, f"{told_bytes(need)} of features are more than half of the {told_bytes(free)} that are free"

@@ -149,6 +149,10 @@ class StageFeatures:
     def _each(self) -> int:
         return self.plain.cache.bytes_each
 
+    def keep(self, count: int) -> None:
+        """Leave out all augmented versions but the first `count`, which are the same however many follow."""
+        del self.augmented[count:]
+
     def compute(self, progress: Progress = silent) -> int:
         """Compute what is missing, and hand back how many maps that were. A killed build loses one shard at most.
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import polars as pl
@@ -15,8 +16,10 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
 from hilum.data import features as held
+from hilum.data.features import told_bytes
 from hilum.errors import InputError, MachineError
-from hilum.recipe import TrainSpec, parse_recipe
+from hilum.inference.tta import transforms
+from hilum.recipe import TrainSpec, load_recipe, parse_recipe
 from hilum.tables import read_predictions
 from hilum.training import feature_choice
 from hilum.training.checkpoint import load_checkpoint, save_checkpoint
@@ -57,9 +60,9 @@ def chosen(folder, small, monkeypatch, *, free: int = 10**9, before=None, said=N
     return choose_features(one, classifier(), fabric, *studies, base=folder, spec=SPEC, before=before, say=say)
 
 
-def need(folder, small) -> int:
+def need(folder, small, **options) -> int:
     fabric = Fabric(accelerator="cpu", devices=1)
-    return StageFeatures(stage(STILL), classifier(), fabric, *parts(small), folder, SPEC).bytes
+    return StageFeatures(stage(STILL, **options), classifier(), fabric, *parts(small), folder, SPEC).bytes
 
 
 def test_auto_caches_what_fits_in_half_of_the_free_disk(small, tmp_path, monkeypatch):
@@ -79,9 +82,35 @@ def test_auto_caches_what_fits_in_half_of_the_free_disk(small, tmp_path, monkeyp
     assert again == facts, "nothing was left to compute"
 
 
+@pytest.mark.parametrize("wish", ["auto", "on"])
+def test_fewer_augmented_versions_are_taken_before_none(small, tmp_path, monkeypatch, wish):
+    """4, 2, 1, as many as fit; which and why is said, noted, and kept on resuming."""
+    needs = {count: need(tmp_path, small, epochs=9, feature_versions=count) for count in (4, 2, 1)}
+    share = 2 if wish == "auto" else 1
+    for taken, free in ((4, needs[4]), (2, needs[4] - 1), (2, needs[2]), (1, needs[2] - 1), (1, needs[1])):
+        said: list[str] = []
+        folder, given = tmp_path / f"{taken}-{free}", {"epochs": 9, "feature_cache": wish}
+        train_, _, facts = chosen(folder, small, monkeypatch, free=share * free, said=said, **given)
+        assert train_.features.versions == 1 + taken
+        assert (facts["versions"], facts["bytes"], len(facts["keys"])) == (taken, needs[taken], 1 + taken)
+        assert f"{taken} augmented version" in said[0]
+        less = "4 augmented versions would need"
+        assert (less in said[1], less in facts["reason"]) == (taken < 4, taken < 4)
+        again = chosen(folder, small, monkeypatch, before=facts, **given)
+        assert again[0].features.versions == 1 + taken, "though the disk has room by now"
+        assert again[2] == facts
+    if wish == "auto":
+        assert chosen(tmp_path / "none", small, monkeypatch, free=2 * needs[1] - 1, epochs=9)[0].features is None
+    else:
+        with pytest.raises(MachineError, match="are free"):
+            chosen(tmp_path / "none", small, monkeypatch, free=needs[1] - 1, epochs=9, feature_cache="on")
+
+
 def test_auto_recomputes_what_does_not_fit_and_says_so(small, tmp_path, monkeypatch):
+    """As many versions as the recipe names, or none."""
     said: list[str] = []
-    train_, _, facts = chosen(tmp_path, small, monkeypatch, free=2 * need(tmp_path, small) - 1, said=said)
+    few = {"free": 2 * need(tmp_path, small) - 1, "feature_versions": 2}
+    train_, _, facts = chosen(tmp_path, small, monkeypatch, said=said, **few)
     assert train_.features is None
     assert not facts["used"]
     assert "more than half" in facts["reason"]
@@ -96,7 +125,7 @@ def test_a_wish_is_followed_or_refused(small, tmp_path, monkeypatch):
     assert chosen(tmp_path, small, monkeypatch, feature_cache="off")[0].features is None
     assert chosen(tmp_path, small, monkeypatch, frozen=False)[2]["reason"] == "the backbone is trained"
     with pytest.raises(MachineError, match=r"are free.*[Ff]ree some space.*feature_cache=off"):
-        chosen(tmp_path, small, monkeypatch, free=bytes_ - 1, feature_cache="on")
+        chosen(tmp_path, small, monkeypatch, free=bytes_ - 1, feature_cache="on", feature_versions=2)
     assert chosen(tmp_path, small, monkeypatch, free=bytes_, feature_cache="on")[2]["used"]
 
 
@@ -111,6 +140,22 @@ def test_the_recipe_is_checked():
         parse_recipe(page, ["train.feature_cache=maybe"])
     recipe = parse_recipe(page, ["freeze=backbone"])
     assert parse_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
+
+
+@pytest.mark.parametrize("name", ["chexfusion", "chexfusion_384"])
+def test_the_page_says_what_the_recipes_features_need(name):
+    """Of the 264,849 images with public labels, split as the recipe says; ConvNeXt-S makes 768 maps, each 1/32 as wide."""
+    recipe = load_recipe(name)
+    valid = round(264_849 * recipe.split.valid)
+    train, side = 264_849 - valid - round(264_849 * recipe.split.test), recipe.cache.size // 32
+    each = 768 * side * side * 2
+    transformed = len(transforms(recipe.predict.tta)) - 1
+    assert recipe.stages[0].model.backbone.name.startswith("convnext_small")
+    cells = [told_bytes(each * (train * (1 + count) + valid * (1 + transformed))) for count in (4, 2, 1)]
+    page = (Path(__file__).parents[2] / "docs/why/feature-cache.md").read_text()
+    assert f"| {recipe.cache.size} px | 768 x {side} x {side} x 2 = {each:,} bytes | {' | '.join(cells)} |" in page
+    assert f"{train:,}" in page
+    assert f"{valid:,}" in page
 
 
 @pytest.mark.parametrize("fault", ["missing", "renamed", "reshaped"])
