@@ -8,11 +8,14 @@ Cases, each with about a quarter of the labels (the last with more):
   unlabelled   the benchmark's semi-supervised form: all but the first training patients have no label
   unknown      every training study keeps a random quarter of its entries
   absent       the studies that are unlabelled above come from a source that labels every second finding, by prevalence
-Arms: the teacher, trained on what is labelled, as many steps as the others; the last student; the same recipe on full labels.
-All are judged on the truth of the test studies; `compare` draws patients, and runs where there are several seeds.
+Arms: the teacher, trained on what is labelled, as many steps as the others; a control that is trained as the teacher, under
+the students' noise; the last student; the teacher's recipe on full labels. What a student gains over the control is due to
+pseudo labels, not to noise. All are judged on the truth of the test studies; `compare` draws patients, and runs where there
+are several seeds. `python bench/figures_page.py` lays the figures into docs/how-to/self-training.md.
 """
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +28,15 @@ from hilum.evaluation.evaluate import evaluate
 from hilum.inference.pseudo_rules import Rules
 from hilum.progress import shown
 from hilum.recipe import load_recipe
+from hilum.reproductions.runs import finished
 from hilum.sources.phantom.benchmarks import BENCHMARKS, Benchmark
 from hilum.sources.phantom.source import draw_benchmark
 from hilum.tables import finding_names, read_studies, studies_metadata, write_studies
-from hilum.training.run import train
 from hilum.training.self_training import self_training
 
 NAME, RECIPE = "phantom-26-small", "phantom_small"
 CASES = ("unlabelled", "unknown", "absent")
+OWN, LABELLED, NOISY, FULL = "self-trained", "labelled only", "labelled only, noisy", "full labels"
 
 
 def draw_quick(folder: Path) -> None:
@@ -80,13 +84,7 @@ def trained(folder: Path, runs: Path, seed: int, given: argparse.Namespace) -> d
     size = 32 if given.quick else given.size
     shared = [f"cache.folder={folder / f'cache-{size}'}", f"cache.size={size}", f"train.seed={seed}"]
     shared += ["train.epochs=2"] if given.quick else []
-    full = runs / f"full-seed{seed}"
-    if not (full / "report" / "metrics.json").is_file():
-        resume = (full / "recipe.yaml").is_file()
-        overrides = [f"studies={folder / 'studies.parquet'}", *shared]
-        train(
-            None if resume else RECIPE, () if resume else overrides, run=full, resume=resume, progress=shown, say=print
-        )
+    full = _run([f"studies={folder / 'studies.parquet'}", *shared], runs / f"full-seed{seed}")
     whole = _training_studies(folder / "studies.parquet")
     files: dict[str, dict[str, Path]] = {}
     for case in CASES:
@@ -99,9 +97,24 @@ def trained(folder: Path, runs: Path, seed: int, given: argparse.Namespace) -> d
             student=given.student, start=given.start, weight=given.weight, seed=seed, progress=shown, say=print,
             rules=Rules(match_prevalence=given.match_prevalence, cases=(case,)),
         )  # fmt: skip
-        arms = {"self-trained": last, "labelled only": base / "teacher", "full labels": full}
+        labelled = [f"studies={base / 'labelled.parquet'}", *shared, f"train.epochs={longer}"]
+        noisy = _run([*labelled, *given.student], runs / f"{case}-noisy-seed{seed}")
+        arms = {OWN: last, LABELLED: base / "teacher", NOISY: noisy, FULL: full}
         files[case] = {arm: run / "predictions_test.parquet" for arm, run in arms.items()}
     return files
+
+
+def _run(overrides: list[str], run: Path) -> Path:
+    return finished(load_recipe(RECIPE, overrides), run, run.with_suffix(".yaml"), progress=shown, say=print)
+
+
+def runs_folder(given: argparse.Namespace) -> Path:
+    """A folder for everything that the options decide."""
+    rule = "matched" if given.match_prevalence else "soft"
+    student = re.sub(r"[^\w.=-]+", "_", " ".join(given.student)) or "as-teacher"
+    size = 32 if given.quick else given.size
+    name = f"{rule}-{given.start}-{given.weight:g}-{size}px-{given.rounds}-rounds-{student}"
+    return given.folder / "self-training" / name
 
 
 def _training_studies(file: Path) -> int:
@@ -111,27 +124,53 @@ def _training_studies(file: Path) -> int:
 
 
 def judged(case: str, runs: list[dict[str, Path]], truth: Path, report: Path, replicates: int) -> dict[str, Any]:
-    """Per tier: mAP of each arm with its interval, what self-training gains, and the share of the gap that this is."""
+    """Per tier: mAP of each arm with its interval; what self-training gains over labelled studies alone, and over these
+    under the students' noise; and which shares of the gaps to full labels this is.
+    """
     arms = list(runs[0])
     alone = {arm: evaluate([runs[0][arm]], truth, report, replicates=replicates)["macro"] for arm in arms}
     sides = [[one[arm] for one in runs] for arm in arms]
     compared = compare(sides, truth, replicates=replicates)
-    over_labelled, over_full = (pair["macro"] for pair in compared["pairs"])
+    over = dict(zip(arms[1:], (pair["macro"] for pair in compared["pairs"])))
     tiers: dict[str, Any] = {}
     for row in ROWS:
-        if over_labelled[row] is None:
+        if over[LABELLED][row] is None:
             continue
-        own, low = over_labelled[row]["map"]["values"]
-        high = over_full[row]["map"]["values"][1]
+        found = {arm: pair[row]["map"] for arm, pair in over.items()}
+        own, high = found[LABELLED]["values"][0], found[FULL]["values"][1]
+        low, noisy = (found[arm]["values"][1] for arm in (LABELLED, NOISY))
         one = {arm: (alone[arm] if row == "all" else alone[arm][row] or {}).get("map") for arm in arms}
         tiers[row] = {
-            "map": dict(zip(arms, (own, low, high))),
+            "map": {OWN: own, LABELLED: low, NOISY: noisy, FULL: high},
             "first_seed": one,
-            "gain": over_labelled[row]["map"]["difference"],
-            "short_of_full": over_full[row]["map"]["difference"],
-            "recovered": (own - low) / (high - low) if high > low else None,
+            "gain": found[LABELLED]["difference"],
+            "gain_over_noisy": found[NOISY]["difference"],
+            "short_of_full": found[FULL]["difference"],
+            "recovered": share(own, low, high),
+            "recovered_over_noisy": share(own, noisy, high),
         }
     return {"case": case, "runs": len(runs), "tiers": tiers}
+
+
+def share(own: float, low: float, high: float) -> float | None:
+    """The part of the gap between low and high that is recovered; None where there is no gap."""
+    return (own - low) / (high - low) if high > low else None
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Every case and tier, for a terminal."""
+    lines = [f"{'case':<12}{'tier':<8}{'labelled':>9}{'noisy':>8}{'self':>8}{'full':>8}   {'gain':<26}{'gap':>6}   "
+             f"{'over noisy':<26}{'gap':>6}"]  # fmt: skip
+    for row in rows:
+        for tier, one in row["tiers"].items():
+            line = f"{row['case']:<12}{tier:<8}{one['map'][LABELLED]:>9.3f}"
+            line += "".join(f"{one['map'][arm]:>8.3f}" for arm in (NOISY, OWN, FULL))
+            for gain, part in (("gain", "recovered"), ("gain_over_noisy", "recovered_over_noisy")):
+                value, low, high = one[gain]
+                told = f"{value:+.3f}" + ("" if low is None else f" [{low:+.3f}, {high:+.3f}]")
+                line += f"   {told:<26}" + ("-" if one[part] is None else f"{one[part]:.0%}").rjust(6)
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -146,34 +185,25 @@ def main() -> None:
     arguments.add_argument("--size", type=int, default=96, help="side of the images in pixels")
     arguments.add_argument("--quick", action="store_true", help="a few hundred studies of 32 px, one round, no JSON")
     given = arguments.parse_args()
-    rule = "matched" if given.match_prevalence else "soft"
-    runs = given.folder / "self-training" / f"{rule}-{given.start}-{given.weight:g}"
-    runs.mkdir(parents=True, exist_ok=True)
     if given.quick:
         draw_quick(given.folder)
         given.rounds = 1
+    runs = runs_folder(given)
+    runs.mkdir(parents=True, exist_ok=True)
     made = [trained(given.folder, runs, seed, given) for seed in range(given.seeds)]
     replicates = 100 if given.quick else 1000
     truth = given.folder / "truth.parquet"
     rows = [judged(case, [one[case] for one in made], truth, runs / "report", replicates) for case in CASES]
-    print(f"{'case':<12}{'tier':<8}{'labelled':>10}{'self':>8}{'full':>8}   {'gain':<26}{'recovered':>9}")
-    for row in rows:
-        for tier, one in row["tiers"].items():
-            value, low, high = one["gain"]
-            gain = f"{value:+.3f}" + ("" if low is None else f" [{low:+.3f}, {high:+.3f}]")
-            maps = one["map"]
-            share = "-" if one["recovered"] is None else f"{one['recovered']:.0%}"
-            numbers = f"{maps['labelled only']:>10.3f}{maps['self-trained']:>8.3f}{maps['full labels']:>8.3f}"
-            print(f"{row['case']:<12}{tier:<8}{numbers}   {gain:<26}{share:>9}")
+    print(table(rows))
     if not given.quick:
         first = rows[0]["tiers"]["all"]
         save(
             {
                 "name": "self_training",
-                "ours": first["map"]["self-trained"],
-                "peer": first["map"]["labelled only"],
+                "ours": first["map"][OWN],
+                "peer": first["map"][LABELLED],
                 "unit": f"mAP on truth, {NAME}, unlabelled studies: self-trained, and labelled only",
-                "ratio": round(first["map"]["self-trained"] / first["map"]["labelled only"], 3),
+                "ratio": round(first["map"][OWN] / first["map"][LABELLED], 3),
                 "goal": "part of the gap to full labels is recovered: the interval of the gain lies above 0",
                 "command": f"python bench/self_training.py {NAME} --seeds {given.seeds} --rounds {given.rounds} --size {given.size}"
                 f" --start {given.start} --weight {given.weight:g}{' --match-prevalence' if given.match_prevalence else ''}"
