@@ -7,7 +7,8 @@ Phantom: 800 studies at 96 px, seed 5, patients dealt 70 : 10 : 20 as `hilum vie
 view the phantom's table has lost are known to the phantom all the same: they show what filling in gets right.
 Real: every image of the folder once, by three folds of patients; temperature set on a tenth of the patients in training.
 PA and AP images differ in who is imaged as well as how: the sicker are imaged in bed, so what is learnt is not geometry
-alone. Shares have Wilson's interval at the effective sample size over patients.
+alone. Shares have Wilson's interval at the effective sample size over patients. The classifier is trained as long as `hilum views`
+trains it. `python bench/figures_page.py` lays the figures into docs/how-to/views.md.
 """
 
 import argparse
@@ -30,9 +31,9 @@ from hilum.sources import import_studies
 from hilum.sources.nih import import_nih
 from hilum.sources.phantom.patients import first_studies
 from hilum.sources.phantom.worlds import WORLDS
-from hilum.training.view_classifier import best_temperature, tempered, train_view_classifier, views
+from hilum.training.view_classifier import STEPS, best_temperature, tempered, train_view_classifier, views
 
-STUDIES, SEED, FOLDS, STEPS = 800, 5, 3, 200
+STUDIES, SEED, FOLDS = 800, 5, 3
 
 
 def on_phantom(folder: Path, studies: int, steps: int) -> dict[str, Any]:
