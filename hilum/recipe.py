@@ -58,7 +58,7 @@ def _words(value: Any) -> Any:
 
 Words = Annotated[list[str], BeforeValidator(_words)]
 Switch = Annotated[
-    Literal["auto", "on", "off"], BeforeValidator(_word)
+    Literal["auto", "on", "off", "all"], BeforeValidator(_word)
 ]  # YAML reads a bare on and off as true and false
 
 
@@ -76,8 +76,8 @@ class CacheSpec:
 class SplitSpec:
     """Who trains, who validates, who is tested: by patient, from a column, or the k-th of several folds.
 
-    Shares are of patients' studies. With `column` the rows of its test (and valid) are kept; a missing valid part is
-    carved out of train by patient.
+    Shares are of patients' studies. What the table's own column `split` calls test is never dealt: it stays test, and is in
+    no fold. With `column` the rows of its valid are kept, too; a missing valid part is carved out of train by patient.
     """
 
     by: Literal["patient"] = "patient"

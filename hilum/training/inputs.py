@@ -50,11 +50,12 @@ class Material:
 
 @dataclass(frozen=True)
 class StudyTable:
-    """A study table with the facts of its file."""
+    """A study table with the facts of its file. kept: a sentence where its own test rows were kept out of the deal."""
 
     table: pl.DataFrame
     level: Level
     note: str | None
+    kept: str | None = None
 
 
 def split_studies(recipe: Recipe) -> StudyTable:
@@ -68,6 +69,7 @@ def split_studies(recipe: Recipe) -> StudyTable:
         table = _single_label(table, [name for name in findings if name in table.columns])
     return StudyTable(
         table=_split_real(table, recipe.split),
+        kept=_kept(table, recipe.split),
         level="image" if facts[0].get("label_level") == "image" else "study",
         note=" ".join(dict.fromkeys(fact["note"] for fact in facts if fact.get("note"))) or None,
     )
@@ -95,10 +97,8 @@ def _split_real(table: pl.DataFrame, spec: SplitSpec) -> pl.DataFrame:
 
 
 def _split(table: pl.DataFrame, spec: SplitSpec) -> pl.DataFrame:
-    if spec.folds is not None:
-        return folds(table, count=spec.folds, fold=spec.fold, valid=spec.valid, seed=spec.seed)
-    if spec.column is None:
-        return hold_out(table, valid=spec.valid, test=spec.test, seed=spec.seed)
+    if spec.folds is not None or spec.column is None:
+        return _dealt(table, spec)
     if spec.column not in table.columns:
         advice = "write split.column=null to split by patient"
         raise InputError(f"the study table has no column {spec.column!r} to split by", do=advice)
@@ -111,6 +111,37 @@ def _split(table: pl.DataFrame, spec: SplitSpec) -> pl.DataFrame:
         return table
     carved = hold_out(table.filter(pl.col("split") == "train"), valid=spec.valid, test=0.0, seed=spec.seed)
     return pl.concat([carved, table.filter(pl.col("split") != "train")])
+
+
+def _dealt(table: pl.DataFrame, spec: SplitSpec) -> pl.DataFrame:
+    """By patient; but what the table itself calls test, as an official list does, is never trained on."""
+    own = _own_test(table, spec)
+    if not own.is_empty():
+        who = pl.coalesce("patient_id", "study_id") if "patient_id" in table.columns else pl.col("study_id")
+        table = table.join(own, on=who, how="anti", maintain_order="left")
+        if table.is_empty():
+            advice = "add a table of training studies to `studies`"
+            raise InputError("every patient of the study table is in its own test part", do=advice)
+    if spec.folds is not None:
+        return folds(table, count=spec.folds, fold=spec.fold, valid=spec.valid, seed=spec.seed)
+    if own.is_empty():
+        return hold_out(table, valid=spec.valid, test=spec.test, seed=spec.seed)
+    share = spec.valid / (1 - spec.test)  # training and validation keep their proportion
+    return pl.concat([hold_out(table, valid=share, test=0.0, seed=spec.seed), own])
+
+
+def _own_test(table: pl.DataFrame, spec: SplitSpec) -> pl.DataFrame:
+    """The rows that the table calls test, where they are not the recipe's to deal; none where it names a column."""
+    asked = spec.folds is not None or spec.column is None
+    return table.filter(pl.col("split") == "test") if asked and "split" in table.columns else table.clear()
+
+
+def _kept(table: pl.DataFrame, spec: SplitSpec) -> str | None:
+    count = _own_test(table, spec).height
+    if not count:
+        return None
+    told = f"{count:,} images are test by the table's own column split, and never trained on"
+    return f"{told}; they are in no fold" if spec.folds is not None else f"{told}; validation is dealt among the others"
 
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:

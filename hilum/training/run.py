@@ -39,7 +39,7 @@ def train(
     recipe: a path or a bare name (with resume it may be None: the run's own recipe counts). run: by default runs/NAME.
     say: takes one line at a time on what is being done. Never overwrites a run; `resume` goes on with one.
     """
-    folder, plan = _begin(recipe, overrides, run, resume)
+    folder, plan = _begin(recipe, overrides, run, resume, say)
     if RANK:
         say, progress = (lambda line: None), silent
     say(f"run       {folder.path}")
@@ -58,7 +58,7 @@ def train(
 
 
 def _begin(
-    recipe: str | Path | None, overrides: Sequence[str], run: str | Path | None, resume: bool
+    recipe: str | Path | None, overrides: Sequence[str], run: str | Path | None, resume: bool, say: Say
 ) -> tuple[RunFolder, Recipe]:
     """The folder and the recipe: of a run to go on with, of a new one, or of the one the first process begins."""
     if run is None and (resume or "RANK" in os.environ):
@@ -79,7 +79,10 @@ def _begin(
     folder = RunFolder(run or fresh_run_folder(Path(recipe).stem))
     plan = with_absolute_paths(load_recipe(recipe, overrides))
     check_recipe(plan)
-    folder.begin(plan, split_studies(plan))
+    studies = split_studies(plan)
+    folder.begin(plan, studies)
+    if studies.kept:
+        say(f"split     {studies.kept}")
     return folder, plan
 
 
