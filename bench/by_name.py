@@ -53,7 +53,7 @@ def unseen_only(scored: Scored, unseen: list[str], seed: int = 0) -> dict[str, A
         draws.append(np.nanmean(average_precision(scored.truth[np.ix_(drawn, own)], scored.scores[np.ix_(drawn, own)])))
     better = sum(ap[row, own[row]] > np.median(np.delete(ap[row], own[row])) for row in rows)
     return {
-        "ap": [value, *np.quantile(draws, [0.025, 0.975]).tolist()],
+        "ap": [value, *(np.quantile(draws, [0.025, 0.975]) + value - np.mean(draws)).tolist()],  # centred, as everywhere
         "chance": float(random_ap(counts, np.full(len(own), len(scored.scores))).mean()),
         "wrong_names_95": float(np.quantile(shuffled, 0.95)),
         "wrong_names": float(np.mean(shuffled)),

@@ -32,15 +32,17 @@ def relatives(held: Sequence[str]) -> set[str]:
 def without(table: pl.DataFrame, held: Sequence[str]) -> pl.DataFrame:
     """The study table without the columns of these findings, and without what would tell of them.
 
-    Where one of them is positive, its parents and children are unknown, and so is No Finding where nothing else is positive
-    but devices: a zero there would say that something unnamed is to be seen.
+    Where one of them is positive, uncertain or unknown, its parents and children are unknown, and so is No Finding where of
+    what is left nothing is positive but devices: a zero there would say that something unnamed is to be seen. Where all of
+    them are known to be absent, what stands there tells nothing of them, and stays.
     """
     findings = finding_names(table)
     there = [name for name in held if name in findings]
-    shown = pl.any_horizontal(pl.col(name).eq(1).fill_null(False) for name in there)
-    others = [name for name in findings if name not in (*there, NO_FINDING, DEVICES)]
+    shown = pl.any_horizontal(pl.col(name).ne_missing(0) for name in there)
+    near = relatives(there)
+    others = [name for name in findings if name not in (*there, *near, NO_FINDING, DEVICES)]
     alone = shown & ~pl.any_horizontal(pl.col(name).eq(1).fill_null(False) for name in others)
-    hidden = {name: shown for name in relatives(there) if name in findings} | (
+    hidden = {name: shown for name in near if name in findings} | (
         {NO_FINDING: alone} if NO_FINDING in findings else {}
     )
     holed = [pl.when(where).then(None).otherwise(pl.col(name)).alias(name) for name, where in hidden.items()]
