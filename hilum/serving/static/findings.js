@@ -91,9 +91,10 @@ function facts(finding, answer) {
   }
   const measured = finding.reliability;
   if (!measured) return [...rows, ["Reliability", "not measured"]];
-  const given = Object.entries(MEASURES).filter(([key]) => measured[key] !== null && measured[key] !== undefined);
-  rows.push(...given.map(([key, label]) => [label, interval(measured[key])]));
-  rows.push(["Measured on", `${measured.positives.toLocaleString("en")} positives among ${studies(measured.known)}. ${measured.measured_on ?? ""}`]);
+  const given = Object.entries(MEASURES).filter(([key]) => Number.isFinite([measured[key]].flat()[0]));
+  if (given.length) rows.push(...given.map(([key, label]) => [label, interval(measured[key])]));
+  else rows.push(["Reliability", "too few positives or negatives to be measured"]);
+  rows.push(["Measured on", `${plural(measured.positives, "positive")} among ${studies(measured.known)}. ${measured.measured_on}`]);
   return rows;
 }
 
@@ -101,8 +102,11 @@ const score = (value) => (value < 0.001 ? "< 0.001" : value.toFixed(3));
 
 const studies = (count) => plural(count, "known study", "known studies");
 
-const interval = (value) =>
-  Array.isArray(value) ? `${value[0].toFixed(2)} [${value[1]?.toFixed(2)}, ${value[2]?.toFixed(2)}]` : Number(value).toFixed(2);
+/** A measure, alone or with the ends of its 95 % interval. */
+const interval = (value) => {
+  const [middle, low, high] = [value].flat();
+  return middle.toFixed(2) + (Number.isFinite(low) ? ` (95 %: ${low.toFixed(2)} to ${high.toFixed(2)})` : "");
+};
 
 function warning(answer, body) {
   if (answer.in_distribution) return null;
