@@ -1,10 +1,15 @@
 """Recipes: read, overridden, completed, written back; each likely mistake has its sentence."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import yaml
 
 from hilum.errors import InputError
 from hilum.recipe import Choice, load_recipe, parse_recipe, recipe_names
+from hilum.reproductions import read_system
+from hilum.reproductions.runs import Runs
 from hilum.training.plan import check_recipe
 
 TWO = {
@@ -21,6 +26,21 @@ def test_every_recipe_of_the_package_fits_the_builders(name):
     check_recipe(recipe)
     assert parse_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
     assert len(recipe_names()[name]) > 20
+
+
+def test_the_small_form_of_the_losses_is_the_reference_recipe_but_for_its_loss():
+    """So the rows of the reproduced table, which name their losses, are the same trainings from either."""
+    own, reference, whole = (load_recipe(name) for name in ("robust_loss_small", "phantom_small", "robust_loss"))
+    loss = own.stages[0].loss
+    assert replace(own, stages=[replace(own.stages[0], loss=reference.stages[0].loss)]) == reference
+    assert Choice(loss.name, {**loss.options, "reduction": "mean"}) == whole.stages[0].loss
+    system = read_system("robust_loss")
+    assert system.small == "robust_loss_small"
+    sides = [
+        Runs(Path(), system, name, [], lambda recipe: recipe, small=True) for name in (system.small, "phantom_small")
+    ]
+    for row in system.rows.values():
+        assert sides[0].plan(row, 0) == sides[1].plan(row, 0), row.name
 
 
 def test_one_stage_at_the_top_and_numbers_as_yaml_1_2_has_them(tmp_path):
