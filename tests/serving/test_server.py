@@ -3,19 +3,14 @@
 import base64
 import http.client
 import io
-import itertools
 import json
 import re
 import socket
-import struct
-import sys
-import tempfile
 import zlib
 from pathlib import Path
 
 import cv2
 import httpx
-import imagecodecs
 import numpy as np
 import pytest
 
@@ -27,8 +22,9 @@ from hilum.serving.audit import check
 from hilum.serving.door import HEADERS
 from hilum.serving.problems import PROBLEMS
 from tests.pixels import dicom_files as d
-from tests.pixels.files import chunk, picture, png
+from tests.pixels.files import picture, png
 from tests.serving.bundles import copied
+from tests.serving.watching import resident
 from tests.small import FINDINGS
 
 CHEST = d.chest()
@@ -236,10 +232,10 @@ PART = b'--x\r\nContent-Disposition: form-data; name="files"\r\n\r\n'
 
 
 def test_a_file_without_end_is_refused_while_it_comes(server):
-    before = resident(server)
+    before = resident(server.process.pid)
     status, told = raw(server, FORM + "Transfer-Encoding: chunked\r\n", more=iter([PART, *[bytes(1 << 20)] * 1000]))
     assert (status, told["code"]) == (413, "file-too-large")
-    assert resident(server) - before < 300
+    assert resident(server.process.pid) - before < 300
     status, told = raw(server, FORM + "Content-Length: 999999999999\r\n", PART)
     assert (status, told["code"]) == (413, "request-too-large")
     many = (b'--x\r\nContent-Disposition: form-data; name="age"\r\n\r\n1\r\n') * 10_000 + b"--x--\r\n"
@@ -248,95 +244,7 @@ def test_a_file_without_end_is_refused_while_it_comes(server):
     assert raw(server, FORM + "Content-Length: 4\r\n", b"--y\r")[0] == 400
 
 
-def resident(server):
-    """MB of the server process."""
-    lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
-
-
-BOMBS = {  # R3: the kinds; bench/bombs.py has all of them
-    "PNG, 50000 x 50000": (png(CHEST, size=(50_000, 50_000)), "too-many-pixels"),
-    "PNG that unpacks to more": (png(CHEST, stream=zlib.compress(bytes(50_000_000))), "undecodable"),
-    "PNG of a million chunks": (png(CHEST, before=chunk(b"teSt", b"") * 1_000_000), "undecodable"),
-    "deflated DICOM": (d.dicom(CHEST, bits=8, syntax=d.DEFLATED), "unsupported-transfer-syntax"),
-    "frames": (d.dicom(CHEST, bits=8, NumberOfFrames=30_000), "multi-frame"),
-    "gzip": (b"\x1f\x8b\x08" + bytes(1000), "unsupported-type"),
-    "JPEG, 65500 x 65500": (
-        (lambda whole, at: whole[: at + 5] + struct.pack(">HH", 65500, 65500) + whole[at + 9 :])(
-            bytes(imagecodecs.jpeg_encode(CHEST)), bytes(imagecodecs.jpeg_encode(CHEST)).index(b"\xff\xc0")
-        ),
-        "too-many-pixels",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BOMBS)
-def test_bombs(server, name):
-    data, code = BOMBS[name]
-    before = resident(server)
-    assert post(server, data).json()["code"] == code
-    assert resident(server) - before < 300
-    assert post(server, PNG).status_code == 200
-
-
-@pytest.mark.long
-def test_every_bomb_of_the_benchmark(server):
-    """R3 over HTTP: all of bench/bombs.py, each answered as there. That each takes little is measured there."""
-    bench = Path(__file__).parents[2] / "bench"
-    sys.path.insert(0, str(bench))
-    from bombs import BOMBS as ALL
-
-    rows = json.loads((bench / "results/bombs.json").read_text())["rows"]
-    known = {row["what"]: "answered" if row["answer"].startswith("read") else row["answer"] for row in rows}
-    assert len(ALL) > 40
-    before = resident(server)
-    for name, make in ALL.items():
-        answer = post(server, make())
-        slow = (
-            ("decoding-too-slow",) if "legal" in name else ()
-        )  # the decoder's limit is on the clock, and machines are busy
-        assert answer.json().get("code", "answered") in (known[name], "file-too-large", *slow), name
-    assert resident(server) - before < 300
-    assert post(server, PNG).status_code == 200
-
-
 # --- what is never said, done or kept
-
-
-CANARY = "ZEBRA7"
-
-
-def test_nothing_of_a_patient_is_said_or_kept(server):
-    """R17: in 40 elements, some malformed, in private and nested ones, in file names and fields."""
-    from pydicom.dataset import Dataset
-
-    texts = ("PatientName", "PatientID", "AccessionNumber", "StudyID", "InstitutionName", "ReferringPhysicianName", "StudyDescription",
-             "SeriesDescription", "PatientComments", "OperatorsName", "StationName", "ProtocolName", "PatientAddress",
-             "RequestingPhysician", "ImageComments", "BodyPartExamined", "DeviceSerialNumber", "Manufacturer", "PatientBirthName",
-             "MedicalRecordLocator", "EthnicGroup", "Occupation", "AdditionalPatientHistory", "AdmissionID", "CountryOfResidence")  # fmt: skip
-    fields = dict.fromkeys(texts, CANARY)
-    malformed = {"PatientAge": CANARY, "StudyDate": CANARY, "PatientBirthDate": CANARY, "WindowWidth": CANARY, "ViewPosition": CANARY,
-                 "PatientSex": CANARY, "StudyInstanceUID": CANARY}  # fmt: skip
-    item = Dataset()
-    item.PatientName = CANARY
-    nested = {"OtherPatientIDsSequence": [item]}
-    answers, forms = [], itertools.cycle(({}, {"age": CANARY}, {CANARY: "1"}, {}, {"finding": CANARY}))
-    for more in (fields, nested, *({name: value} for name, value in malformed.items())):
-        try:
-            data = d.dicom(CHEST, bits=8, **more)
-        except Exception:  # pydicom writes no such value: it stands in the bytes instead
-            data = d.dicom(CHEST, bits=8, PatientName="Q" * len(CANARY)).replace(b"Q" * len(CANARY), CANARY.encode())
-        for spoiled in (data, data[: len(data) // 2], data.replace(b"DICM", b"DICM" + CANARY.encode())):
-            files = [("files", (f"{CANARY}.dcm", spoiled))]
-            form = next(forms)
-            route = "explain" if "finding" in form else "predict"
-            answers.append(httpx.post(f"{server.url}/api/v1/{route}", files=files, data=form, timeout=60).content)
-    httpx.get(f"{server.url}/{CANARY}", headers={"Authorization": f"Bearer {CANARY}", "User-Agent": CANARY})
-    said = [*answers, httpx.get(f"{server.url}/metrics").content, server.log.read_bytes(), server.audit.read_bytes()]
-    assert any(b'"probability"' in answer for answer in answers)
-    assert not [text[:200] for text in said if CANARY.encode() in text]
-    assert not list(Path(tempfile.gettempdir()).glob(f"*{CANARY}*"))
-    assert not re.search(rb"Doe|John", b"".join(said))
 
 
 def test_the_log_of_answers_holds_together(server):
