@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from system_rows import SAID, TWIN, Entry
+from system_rows import FLOORS, SAID, TWIN, Entry
 
 from hilum.evaluation.calibration import brier_skill
 from hilum.evaluation.compare import holm, macro_difference, over_runs
@@ -20,6 +20,7 @@ from hilum.tables import studies_metadata
 COLUMNS = ("all", *TIERS, "auroc")
 HEADINGS = ("mAP", "head", "medium", "tail", "AUROC")
 SURE = 0.05
+CONSTANT = FLOORS[0].name
 BETTER, WORSE, NOISE = "above", "below", "cannot be told apart"
 
 
@@ -35,7 +36,7 @@ def judged(
     """Figures and differences of every row of a table, as plain values.
 
     files: per row its predictions, a file for each training, or for each fold. truth: the table that judges. Differences are
-    to `baseline`, and for an entry with `over` to that row, too. Their p is two-sided and normal, with the standard error of
+    to `baseline`, and where an entry's gain is over another row (`held_against`) to that, too. Their p is two-sided and normal, with the standard error of
     the replicates (paired by patient, and drawing trainings where there are several): counted replicates are too coarse
     for so many comparisons. p_holm is corrected over all comparisons of a table, each column by itself.
     """
@@ -53,9 +54,9 @@ def judged(
         skill = np.mean([brier_skill(labels, scores)[scored].mean() for scores in side.scores])
         figures = {column: _figure(sides[name], column, kept) for column, kept in chosen.items()}
         rows.append({"name": name, "runs": len(side.scores), "figures": figures, "brier_skill": float(skill)})
-    over = {one.name: one.over for one in entries}
+    over = {one.name: held_against(one, {"rows": rows, "baseline": baseline}) for one in entries}
     pairs = [(name, baseline) for name in files if name != baseline and baseline in files]
-    pairs += [(name, str(over[name])) for name in files if over.get(name) in files]
+    pairs += [(name, over[name]) for name in files if over.get(name, baseline) in {*files} - {baseline}]
     differences = [
         {"row": row, "over": other, "columns": {column: _difference(sides[row], sides[other], column, kept) for column, kept in chosen.items()}}
         for row, other in pairs
@@ -127,16 +128,12 @@ def reading(table: Mapping[str, Any], entries: Sequence[Entry]) -> list[str]:
                 f"{SAID[column]}: of {len(told)} rows {_count(named[BETTER])} above {baseline} and {_count(named[WORSE])} below it;"
                 f" {len(told) - sum(map(len, named.values()))} cannot be told apart from it."
             )
-    pairs = {(one["row"], one["over"]): one["columns"] for one in table["differences"]}
-    for entry in entries:
-        over = entry.over or baseline
-        found = pairs.get((entry.name, over), {}).get(entry.by)
-        if entry.gain and (entry.name, over) in pairs:
-            lines.append(
-                claim(entry, over, found)
-                if found
-                else f"{entry.name}: the published gain ({entry.gain}) cannot be looked for: no such finding is scored."
-            )
+    lines += [line for floor in FLOORS if (line := below(table, floor.name))]
+    names = {row["name"] for row in table["rows"]}
+    lines += [claim(one, table) for one in entries if one.gain and {one.name, held_against(one, table)} <= names]
+    idle = [one.name for one in entries if one.rules and one.name in against and _unmoved(against[one.name])]
+    if idle:
+        lines.append(f"{', '.join(idle)}: no study moved, so nothing is learnt of the rule.")
     if all(row["runs"] == 1 for row in table["rows"]):
         lines.append(
             "Each row was trained once (on folds: once a fold): a real difference is one between these trainings; another seed"
@@ -157,15 +154,67 @@ def reading(table: Mapping[str, Any], entries: Sequence[Entry]) -> list[str]:
     return lines
 
 
-def claim(entry: Entry, over: str, found: Mapping[str, Any]) -> str:
+def held_against(entry: Entry, table: Mapping[str, Any]) -> str:
+    """The row that a gain is over: an ensemble's best member by mAP of the table, else the source's, else the baseline."""
+    worth = {row["name"]: row["figures"]["all"][0] or 0.0 for row in table["rows"]}
+    members = [name for name in entry.members if entry.join and name in worth]
+    return max(members, key=lambda name: worth[name], default=entry.over or str(table["baseline"]))
+
+
+def claim(entry: Entry, table: Mapping[str, Any]) -> str:
     """Whether a published gain appears here: its verdict in the column where it is looked for decides."""
+    of = {row["name"]: row["figures"] for row in table["rows"]}
+    over, gain = held_against(entry, table), f"the published gain ({entry.gain})"
+    if entry.keeps_order:
+        return f"{entry.name}: {gain} cannot be looked for in an order: within a finding no study changes its place."
+    if of[entry.name][entry.by][0] is None:
+        return f"{entry.name}: {gain} cannot be looked for: no such finding is scored."
+    if not _learnt(of[over], of.get(CONSTANT), entry.by):
+        return f"{entry.name} against {over}: {gain} cannot be looked for: {over} learnt nothing, it is not above the constant floor."
+    best = ", its best member (by mAP of this table, as validation is not stored)" if entry.join else ""
+    pairs = {(one["row"], one["over"]): one["columns"] for one in table["differences"]}
+    if (entry.name, over) not in pairs:  # measured before this pair was asked for
+        ours, theirs = of[entry.name][entry.by], of[over][entry.by]
+        apart = "appears" if ours[1] > theirs[2] else "does not appear"
+        said = f"{apart}: {spoken(ours)} and {spoken(theirs)} {SAID[entry.by]}, not compared study by study"
+        return f"{entry.name} against {over}{best}: {gain} {said}."
+    found = pairs[entry.name, over][entry.by]
     ours = f"{spoken(found['difference'], '+')} {SAID[entry.by]}"
     said = {
-        BETTER: f"the published gain ({entry.gain}) appears: {ours}",
-        WORSE: f"the published gain ({entry.gain}) does not appear, it is a loss: {ours}",
-        NOISE: f"the published gain ({entry.gain}) does not appear: {ours} cannot be told from noise",
-    }
-    return f"{entry.name} against {over}: {said[found['verdict']]}."
+        BETTER: f"appears: {ours}",
+        WORSE: f"does not appear, it is a loss: {ours}",
+        NOISE: f"does not appear: {ours} cannot be told from noise",
+    }[found["verdict"]]
+    return f"{entry.name} against {over}{best}: {gain} {said}."
+
+
+def _learnt(row: Mapping[str, Any], constant: Mapping[str, Any] | None, column: str) -> bool:
+    """Whether a row's whole interval lies above the constant, in the column and in AUROC: by chance AP is above prevalence."""
+    return constant is None or all(row[one][1] > constant[one][0] for one in (column, "auroc"))
+
+
+def below(table: Mapping[str, Any], floor: str) -> str | None:
+    """A sentence where rows that are no floors lie below one."""
+    of = {row["name"]: row["figures"] for row in table["rows"]}
+    rows = [figures for name, figures in of.items() if name not in {one.name for one in FLOORS}]
+    if floor not in of:
+        return None
+    told = []
+    for column in ("all", "tail"):
+        scored = [figures[column] for figures in rows if figures[column][0] is not None]
+        under = [one for one in scored if one[0] < of[floor][column][0]]
+        if under:
+            apart = sum(one[2] < of[floor][column][1] for one in under)
+            told.append(f"{len(under)} of {len(scored)} rows in {SAID[column]} ({apart} with their whole interval)")
+    return (
+        f"The floor {floor} lies above {' and '.join(told)}: they do not show that they saw more than it does."
+        if told
+        else None
+    )
+
+
+def _unmoved(columns: Mapping[str, Any]) -> bool:
+    return all(not any(one["difference"]) for one in columns.values() if one)
 
 
 def _count(names: Sequence[str]) -> str:

@@ -233,7 +233,7 @@ def _row(entry: Entry, runs: dict[str, Path], data: Data, run: Path) -> Path:
     test, valid = ([one / f"predictions_{split}.parquet" for one in runs.values()] for split in ("test", "valid"))
     if entry.rules is not None:
         given: Any = entry.rules
-        fit = {"fit_on": valid[0], "studies": data.studies} if "normal" in given else {}
+        fit = {"fit_on": valid[0], "studies": data.studies} if "normal" in given and "power" not in given else {}
         apply_rules(test[0], made, **given, **fit)
     else:
         method: Any = entry.join

@@ -4,6 +4,7 @@
     python bench/systems.py small small/systems --nih FOLDER_OF_CHESTXRAY14      # writes hilum/recipes/README.md
     python bench/systems.py small small/systems --tables heads                   # one table anew, the others as stored
     python bench/systems.py small small/systems --only LDAM Focal                # these rows alone, no page
+    python bench/systems.py --page                                               # the page anew from what is stored
     python bench/systems.py small small/systems --choose                         # which head `hilum` takes, on validation
     python bench/systems.py quick quick/systems --quick                          # draws a few hundred studies itself
 
@@ -18,7 +19,7 @@ one size (of several copies the largest is read, and a network could see which w
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,9 @@ FACTS = [
 
 def main() -> None:
     given = _arguments()
+    if given.page:
+        write_text(RECIPES / "README.md", page_of(stored()))
+        return
     if given.quick:
         given.seeds, given.head_epochs, given.epochs, given.replicates = 2, 1, 1, 50
         given.train, given.valid, given.test = 100, 40, 80
@@ -69,10 +73,10 @@ def main() -> None:
         return
     made = {name: one for name in given.tables if (one := table(name, given)) is not None}
     if given.quick or given.only:
-        print(page(FACTS, {TITLES[name]: (one, entries_of(name)) for name, one in made.items()}))
+        print(page_of(made))
         return
     tables = {name: one for name, one in (stored() | made).items() if name in TABLES}
-    told = page(FACTS, {TITLES[name]: (tables[name], entries_of(name)) for name in TABLES if name in tables})
+    told = page_of(tables)
     print(told)
     of = {row["name"]: row["figures"]["all"][0] for row in tables["whole"]["rows"]} if "whole" in tables else {}
     save(
@@ -97,6 +101,11 @@ def stored() -> dict[str, Any]:
     file = FOLDER / "systems.json"
     tables: dict[str, Any] = json.loads(file.read_text())["tables"] if file.exists() else {}
     return tables
+
+
+def page_of(tables: Mapping[str, Any]) -> str:
+    """The page of the tables that there are."""
+    return page(FACTS, {TITLES[name]: (tables[name], entries_of(name)) for name in TABLES if name in tables})
 
 
 # -- the tables -------------------------------------------------------------------------------------------------------
@@ -267,8 +276,10 @@ def _command(given: argparse.Namespace) -> str:
 
 def _arguments() -> argparse.Namespace:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("folder", type=Path, help="a phantom benchmark: studies.parquet and truth.parquet, with a split")
-    made.add_argument("work", type=Path, help="where the trainings go")
+    made.add_argument(
+        "folder", type=Path, nargs="?", help="a phantom benchmark: studies.parquet and truth.parquet, with a split"
+    )
+    made.add_argument("work", type=Path, nargs="?", help="where the trainings go")
     made.add_argument("--nih", type=Path, help="a folder of ChestX-ray14, or of a part; its images in one size")
     made.add_argument("--backbone", type=Path, help="a bundle whose backbone makes the features of (a)")
     made.add_argument("--cache", type=Path, help="decoded images for (a), by default WORK/cache-96")
@@ -290,7 +301,10 @@ def _arguments() -> argparse.Namespace:
     made.add_argument(
         "--quick", action="store_true", help="360 studies (drawn if need be), one epoch; prints the page only"
     )
+    made.add_argument("--page", action="store_true", help="only make the page anew from the tables that are stored")
     given = made.parse_args()
+    if given.work is None and not given.page:
+        made.error("name the benchmark's folder, and where the trainings go")
     known = {one.name for one in (*HEADS, *WHOLE)} | {one.folder for one in (*HEADS, *WHOLE)}
     if unknown := [name for name in given.only if name not in known]:
         raise SystemExit(

@@ -154,6 +154,73 @@ def test_a_published_gain_appears_only_where_the_difference_is_real_and_upwards(
     assert once[-1].startswith("Each row was trained once (")
 
 
+def laid(table, **figures):
+    """The table with figures of rows of its own: name -> column -> [value, low, high]."""
+    for row in table["rows"]:
+        row["figures"] = row["figures"] | figures.get(row["name"].replace(" ", "_"), {})
+    return table
+
+
+def test_no_gain_appears_over_a_row_that_learnt_nothing(bench):
+    table = made_up(bench, {"up": (0.03, 1e-5), "constant": (-0.2, 1e-9)})
+    floor = {"all": [0.1, 0.09, 0.11], "auroc": [0.5, 0.5, 0.5]}
+    up = entries(bench)[1]
+    claim = bench("system_page").claim
+    assert "appears: +0.030" in claim(up, laid(table, constant=floor, BCE={"auroc": [0.7, 0.68, 0.72]}))
+    for blind in ({"auroc": [0.51, 0.49, 0.53]}, {"all": [0.12, 0.095, 0.15]}):  # by chance AP is above the constant's
+        told = claim(
+            up, laid(made_up(bench, {"up": (0.03, 1e-5), "constant": (-0.2, 1e-9)}), constant=floor, BCE=blind)
+        )
+        assert "cannot be looked for: BCE learnt nothing" in told
+        assert "appear" not in told
+
+
+def test_an_ensemble_is_held_against_its_best_member(bench):
+    entry = bench("system_rows").Entry(
+        "all of them", join="mean", members=("weak", "best"), gain="+.02 mAP", over="weak"
+    )
+    figures = {"weak": {"all": [0.2, 0.19, 0.21]}, "best": {"all": [0.34, 0.33, 0.35]}, "all_of_them": {"all": [0.35, 0.34, 0.36]}}  # fmt: skip
+    table = laid(made_up(bench, dict.fromkeys(("weak", "best", "all of them"), (0.05, 1e-9))), **figures)
+    claim, held_against = bench("system_page").claim, bench("system_page").held_against
+    assert held_against(entry, table) == "best"
+    told = claim(entry, table)
+    assert told.startswith("all of them against best, its best member (by mAP of this table")
+    assert "does not appear: 0.350 [0.340, 0.360] and 0.340 [0.330, 0.350] mAP, not compared study by study" in told
+    higher = {"all of them": {"all": [0.38, 0.37, 0.39]}}
+    assert ") appears: 0.380" in claim(entry, laid(table, all_of_them=higher["all of them"]))
+    pair = {"row": "all of them", "over": "best", "columns": {"all": {"difference": [0.01, 0.005, 0.015], "p": 1e-4}, "tail": None, "auroc": None}}  # fmt: skip
+    table["differences"].append(pair)
+    bench("system_page").corrected(table["differences"])
+    assert claim(entry, table).endswith("appears: +0.010 [+0.005, +0.015] mAP.")
+
+
+def test_what_keeps_the_order_is_not_looked_for_in_it(bench):
+    of = {one.name: one for one in bench("system_rows").HEADS}
+    kept = [name for name, one in of.items() if one.keeps_order]
+    assert kept == ["tau-normalisation"]
+    told = bench("system_page").reading(made_up(bench, {kept[0]: (0.0, 1.0)}), [of[kept[0]]])
+    assert any("cannot be looked for in an order" in line for line in told)
+    assert not any("does not appear" in line for line in told)
+
+
+def test_a_floor_above_rows_has_a_sentence_of_its_own(bench):
+    ridge = {"all": [0.305, 0.3, 0.31], "tail": [None] * 3}
+    table = made_up(bench, {"up": (0.03, 1e-5), "ridge on 16 x 16": (0.005, 0.01)})
+    table = laid(table, ridge_on_16_x_16=ridge, up={"all": [0.33, 0.32, 0.34]}, BCE={"all": [0.29, 0.28, 0.299]})
+    told = [line for line in bench("system_page").reading(table, []) if line.startswith("The floor")]
+    assert len(told) == 1
+    assert told[0].startswith("The floor ridge on 16 x 16 lies above 1 of 2 rows in mAP (1 with their whole interval):")
+    laid(table, BCE={"all": [0.32, 0.31, 0.33]})
+    assert not any(line.startswith("The floor") for line in bench("system_page").reading(table, []))
+
+
+def test_a_rule_that_moved_nothing_is_said_to(bench):
+    table = made_up(bench, {"gate": (0.0, 1.0)})
+    table["differences"][0]["columns"]["all"]["difference"] = [0.0, 0.0, 0.0]
+    rule = bench("system_rows").Entry("gate", rules={"normal": "No Finding"}, members=("BCE",))
+    assert any(line.startswith("gate: no study moved") for line in bench("system_page").reading(table, [rule]))
+
+
 def test_the_page_holds_every_row_and_marks_what_is_real(bench):
     table = made_up(bench, {"up": (0.03, 1e-5), "flat": (0.001, 0.8)})
     page = bench("system_page").page(["Facts."], {"(a)": (table, entries(bench))})
@@ -170,8 +237,7 @@ def test_the_page_beside_the_recipes_is_that_of_the_stored_tables(bench):
     systems = bench("systems")
     tables = systems.stored()
     assert list(tables) == list(systems.TABLES)
-    made = {systems.TITLES[name]: (table, systems.entries_of(name)) for name, table in tables.items()}
-    assert (RECIPES / "README.md").read_text() == bench("system_page").page(systems.FACTS, made)
+    assert (RECIPES / "README.md").read_text() == systems.page_of(tables)
 
 
 def test_p_is_the_normal_one(bench):
@@ -224,6 +290,11 @@ def test_rows_are_judged_as_the_package_judges_them(bench, data, tmp_path):
     labels = labels_of(table, finding_names(table)).values
     wrong = brier_skill(labels, 0.9 * np.nan_to_num(labels) + 0.05)
     assert rows["sure"]["brier_skill"] == pytest.approx(wrong.mean(), abs=1e-6)
+    mean = make("mean", join="mean", members=("coin", "sure"))
+    more = bench("system_page").judged(
+        {**files, "mean": files["coin"]}, [mean], data.truth, "BCE", replicates=2, least=3
+    )
+    assert ("mean", "sure") in {(one["row"], one["over"]) for one in more["differences"]}, "its best member"
     assert {(one["row"], one["over"]) for one in told["differences"]} == {("sure", "BCE"), ("coin", "BCE"), ("sure", "coin")}  # fmt: skip
     verdicts = {(one["row"], one["over"]): one["columns"]["all"]["verdict"] for one in told["differences"]}
     assert verdicts["sure", "BCE"] == verdicts["sure", "coin"] == "above"
