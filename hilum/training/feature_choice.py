@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from hilum.data.features import check_room, free_bytes, told_bytes
 from hilum.models.classifier import Classifier
 from hilum.pixels.spec import PixelSpec
 from hilum.progress import Progress, silent
-from hilum.recipe import PredictSpec, Stage
+from hilum.recipe import Choice, PredictSpec, Recipe, Stage
 from hilum.training.features import StageFeatures
+from hilum.training.inputs import Material
+from hilum.training.precision import choose_precision
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,24 @@ def choose_features(
         keys=tuple(version.cache.folder.name for version in features.versions),
     )
     return *features.studies(), asdict(facts)
+
+
+def cached_samples(
+    stage: Stage, recipe: Recipe, material: Material, model: Classifier, samples: Studies, progress: Progress = silent
+) -> Studies:
+    """Held-out studies with the features of the stage's frozen backbone, computed where another run has not done so.
+
+    As exact as training on features is: they are rounded to float16. Raises MachineError where the disk has no room.
+    """
+    device = next(model.parameters()).device
+    precision, _ = choose_precision(stage.train.precision, device)
+    fabric = Fabric(accelerator=device.type, devices=1, precision=precision)  # type: ignore[arg-type]
+    plain, train = replace(stage, augment=Choice("none")), material.part("train", stage)
+    base, spec = material.images.folder / "features", material.images.spec
+    features = StageFeatures(plain, model, fabric, train, samples, base, spec, recipe.predict)
+    check_room(features.bytes_missing, base)
+    features.compute(progress)
+    return features.studies()[1]
 
 
 def _decide(stage: Stage, features: StageFeatures, before: Mapping[str, Any] | None) -> tuple[int | None, str]:

@@ -24,6 +24,7 @@ from hilum.recipe import Recipe, Stage
 from hilum.tables import write_predictions
 from hilum.training.card import model_card
 from hilum.training.checkpoint import load_checkpoint
+from hilum.training.feature_choice import cached_samples
 from hilum.training.inputs import Material, without_folders
 from hilum.training.run_folder import RunFolder
 
@@ -46,6 +47,8 @@ def ask(
     for split in ("valid", "test"):
         if material.has(split):
             samples = material.part(split, stage)
+            if stage.train.feature_cache == "all" and "backbone" in stage.freeze:
+                samples = cached_samples(stage, recipe, material, model, samples, progress)
             label = f"Predicting {split}"
             logits = tta_logits(model, samples, recipe.predict, device=device, progress=progress, label=label)
             said[split] = Said(samples, logits)

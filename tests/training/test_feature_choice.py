@@ -252,6 +252,25 @@ def test_a_run_killed_within_its_second_stage_goes_on_bit_for_bit(data, run, tmp
     assert not (data / "cache" / "features").exists(), "for a stage that is finished no features are computed"
 
 
+def test_runs_that_share_a_backbone_may_keep_the_features_of_test_studies_too(data, run, tmp_path, monkeypatch):
+    """`all`: the same answers within what float16 rounds, and the next run asks the backbone for no image."""
+    more = [*options(data, "cache"), "stages.fusion.train.feature_cache=all"]
+    train(data / "two.yaml", more, run=tmp_path / "one")
+    found = {name: read_predictions(folder / f"predictions_{name}.parquet").table for name in ("valid", "test") for folder in [run[0]]}  # fmt: skip
+    for name, theirs in found.items():
+        ours = read_predictions(tmp_path / "one" / f"predictions_{name}.parquet").table
+        assert ours["study_id"].equals(theirs["study_id"])
+        assert abs(ours.select(FINDINGS).to_numpy() - theirs.select(FINDINGS).to_numpy()).max() < 1e-3
+    second = {"init": str(tmp_path / "one" / "bundle"), "freeze": ["backbone"], "model": {"backbone": "test_resnet"}}
+    page = yaml.safe_load(TWO_STAGES)
+    (tmp_path / "second.yaml").write_text(yaml.safe_dump(page | {"stages": [page["stages"][1] | second]}))
+    fill = StageFeatures._fill
+    filled: list[str] = []
+    monkeypatch.setattr(StageFeatures, "_fill", lambda self, version, label, progress: filled.append(label) or fill(self, version, label, progress))  # fmt: skip
+    train(tmp_path / "second.yaml", [*options(data, "cache"), "train.feature_cache=all"], run=tmp_path / "two")
+    assert not filled, "all of it was there"
+
+
 def test_checkpoints_of_earlier_days_hold_what_is_frozen_and_load(run, tmp_path):
     shutil.copytree(run[0], tmp_path / "run")
     whole = load_file(run[0] / "bundle" / "model.safetensors")
