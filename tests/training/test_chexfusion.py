@@ -1,14 +1,22 @@
 """The recipes of CheXFusion: they can be run, their stages follow one another, and a small one is run."""
 
+import json
+import re
+import shlex
+from pathlib import Path
+
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+import hilum
 from hilum.cli import app
 from hilum.inference.predict import load
 from hilum.models.classifier import check_model
 from hilum.recipe import Recipe, load_recipe
+from hilum.tables import read_studies, write_studies
 from hilum.training.plan import check_recipe
 from hilum.training.run import train
 from tests.small import FINDINGS, write_small_studies
@@ -68,6 +76,45 @@ def test_the_small_one_trains_both_stages(data, tmp_path):
     assert frame[FINDINGS[0]].is_between(0, 1).all()
     told = CliRunner().invoke(app, ["predict", str(folder / "bundle"), str(studies), "-o", str(tmp_path / "p.parquet")])
     assert f"{model.crowded} studies have more than 4 images: 4 were read, one of each kind first" in told.output
+
+
+def whole_system(name: str) -> list[str]:
+    """The commands in a recipe's header that train teacher and student."""
+    page = (Path(hilum.__file__).parent / "recipes" / f"{name}.yaml").read_text()
+    return re.findall(r"^#     (hilum .*)$", page, flags=re.MULTILINE)
+
+
+def test_the_header_s_commands_train_teacher_and_student(tmp_path, monkeypatch):
+    """Word for word, and then the options of a small test; both stages of the student take the labels."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small").mkdir()
+    table = read_studies(write_small_studies(tmp_path / "small", patients=40))
+    number = pl.col("patient_id").str.slice(1).cast(pl.Int32)
+    split = pl.when(number < 24).then(pl.lit("train")).when(number < 32).then(pl.lit("valid")).otherwise(pl.lit("test"))
+    nulls = [pl.when(number.is_between(8, 23)).then(None).otherwise(pl.col(name)).alias(name) for name in FINDINGS]
+    write_studies(table.with_columns(*nulls, split=split), tmp_path / "small" / "partly.parquet", label_level="study")
+    verbs = []
+    for line in whole_system("chexfusion_small"):
+        words = shlex.split(line)[1:]
+        done = CliRunner().invoke(app, [*words, *(QUICK if words[0] == "train" else [])], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        verbs.append(words[0])
+    assert verbs == ["train", "calibrate", "pseudo", "train"]
+    stages = json.loads((tmp_path / "student" / "manifest.json").read_text())["stages"]
+    assert all(stages[name]["pseudo"]["entries"] > 0 for name in ("single_view", "fusion"))
+    assert (tmp_path / "student" / "report" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(("name", "cache"), [("chexfusion", "cache-1024"), ("chexfusion_384", "cache-384")])
+def test_the_large_recipes_are_trained_by_the_same_commands(name, cache):
+    small = [line.replace("studies=small/partly.parquet", "studies=studies.parquet").replace(" cache.folder=small/cache", "")
+             for line in whole_system("chexfusion_small")]  # fmt: skip
+    own = [line.replace("chexfusion_small", name).replace("small/cache", cache) for line in small]
+    assert whole_system(name) == own
+    assert load_recipe(name).cache.folder == cache
+    student = load_recipe(name, [word for word in shlex.split(own[-1]) if "=" in word])
+    assert [stage.pseudo.table for stage in student.stages] == ["pseudo.parquet"] * 2
+    assert (student.split.column, load_recipe(name).stages[0].pseudo) == ("split", None)
 
 
 @pytest.mark.parametrize(
