@@ -50,12 +50,20 @@ def merge(tables: Sequence[str | Path], output: str | Path, *, parents: bool = F
     Raises InputError where two tables say different things of an image, where nobody says whether two ids mean one
     patient, and where the output is one of the tables.
     """
+    target = Path(output)
+    if any(target.resolve() == Path(placed(place)[1]).resolve() for place in tables):
+        raise InputError("this is one of the tables to merge", where=target, do="choose another name with -o")
+    merged = unite(tables, parents=parents)
+    ensure_folder(target.parent)
+    write_studies(merged.studies, target, label_level=merged.label_level, note=merged.note)
+    return merged
+
+
+def unite(tables: Sequence[str | Path], *, parents: bool = False) -> Imported:
+    """What `merge` writes, as a run on a list of tables takes it."""
     if not tables:
         raise InputError("there is no table to merge", do="name two or more study tables")
-    read = [_read(str(place)) for place in tables]
-    target = Path(output)
-    if any(target.resolve() == Path(each.name).resolve() for each in read):
-        raise InputError("this is one of the tables to merge", where=target, do="choose another name with -o")
+    read = [_read(place) for place in tables]
     notes = [note for each in read for note in _in_our_words(each)]
     notes += _lists_apart(read)
     _refuse_unsaid(read)
@@ -75,16 +83,18 @@ def merge(tables: Sequence[str | Path], output: str | Path, *, parents: bool = F
         rows, told = _with_parents(rows)
         notes += told
     said = sorted({note for note in (*(each.note for each in read), *known) if note})
-    merged = Imported(check_studies(rows, target), level, [*notes, *_counts(rows)], note=" ".join(said) or None)
-    ensure_folder(target.parent)
-    write_studies(merged.studies, target, label_level=level, note=merged.note)
-    return merged
+    whole = check_studies(rows, ", ".join(names))
+    return Imported(whole, level, [*notes, *_counts(rows)], note=" ".join(said) or None)
 
 
-def _read(place: str) -> _Table:
-    name, equals, path = place.partition("=")
-    if not equals or Path(place).exists():
-        name, path = "", place
+def placed(table: str | Path) -> tuple[str, str]:
+    """NAME=TABLE as (name, path); the name of any other path is empty."""
+    name, equals, path = str(table).partition("=")
+    return (name, path) if equals and not Path(table).exists() else ("", str(table))
+
+
+def _read(table: str | Path) -> _Table:
+    name, path = placed(table)
     rows, facts = read_studies(path), studies_metadata(path)
     if name:
         source = pl.when(pl.col("source") == SYNTHETIC).then("source").otherwise(pl.lit(name))

@@ -12,9 +12,11 @@ from hilum.data.context import wanted_by
 from hilum.data.seen import seen_by_backbone
 from hilum.data.splits import folds, hold_out
 from hilum.errors import InputError
-from hilum.findings import finding_set
+from hilum.findings import canonical, finding_set
 from hilum.recipe import Choice, ModelSpec, Recipe, SplitSpec, Stage
-from hilum.tables import SYNTHETIC, Level, Uncertain, check_studies, finding_names, read_studies, studies_metadata
+from hilum.sources.imported import Imported
+from hilum.sources.merge import placed, unite
+from hilum.tables import SYNTHETIC, Level, Uncertain, finding_names, read_studies, studies_metadata
 
 
 @dataclass(frozen=True)
@@ -50,29 +52,46 @@ class Material:
 
 @dataclass(frozen=True)
 class StudyTable:
-    """A study table with the facts of its file. kept: a sentence where its own test rows were kept out of the deal."""
+    """A study table with the facts of its file.
+
+    kept: a sentence where its own test rows were kept out of the deal; united: what was decided where it is of several tables.
+    """
 
     table: pl.DataFrame
     level: Level
     note: str | None
     kept: str | None = None
+    united: Sequence[str] = ()
 
 
 def split_studies(recipe: Recipe) -> StudyTable:
     """The tables that a recipe names as one, every row's split decided."""
-    paths = [recipe.studies] if isinstance(recipe.studies, str) else recipe.studies
-    tables = [read_studies(path) for path in paths]
-    facts = [studies_metadata(path) for path in paths]
-    table = tables[0] if len(tables) == 1 else check_studies(pl.concat(tables, how="diagonal"), ", ".join(paths))
+    read = _read([recipe.studies] if isinstance(recipe.studies, str) else recipe.studies)
+    table = read.studies
     if recipe.single_label:
         findings = list(finding_set(recipe.findings)) if recipe.findings else finding_names(table)
         table = _single_label(table, [name for name in findings if name in table.columns])
     return StudyTable(
         table=_split_real(table, recipe.split),
+        level=read.label_level,
+        note=read.note,
         kept=_kept(table, recipe.split),
-        level="image" if facts[0].get("label_level") == "image" else "study",
-        note=" ".join(dict.fromkeys(fact["note"] for fact in facts if fact.get("note"))) or None,
+        united=read.notes,
     )
+
+
+def _read(tables: Sequence[str]) -> Imported:
+    """One table as it is, several as `merge` unites them; findings of the first stand first, where they stood in it."""
+    if len(tables) == 1:
+        path = placed(tables[0])[1]
+        table, facts = read_studies(path), studies_metadata(path)
+        return Imported(table, "image" if facts.get("label_level") == "image" else "study", note=facts.get("note"))
+    read = unite(tables)
+    first = [canonical(name) for name in finding_names(read_studies(placed(tables[0])[1]))]
+    findings = finding_names(read.studies)
+    ordered = [*(name for name in first if name in findings), *(name for name in findings if name not in first)]
+    read.studies = read.studies.select(pl.exclude(findings), *ordered)
+    return read
 
 
 def _single_label(table: pl.DataFrame, findings: list[str]) -> pl.DataFrame:
@@ -157,12 +176,14 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
         for stage in recipe.stages
     ]
     cache = replace(recipe.cache, folder=str(Path(recipe.cache.folder).resolve()))
-    return replace(recipe, studies=[str(Path(path).resolve()) for path in studies], cache=cache, stages=stages)
+    return replace(
+        recipe, studies=[_at(table, lambda path: str(path.resolve())) for table in studies], cache=cache, stages=stages
+    )
 
 
 def without_folders(recipe: Recipe) -> Recipe:
     """The recipe without the folders of this machine, for a bundle."""
-    studies = [Path(path).name for path in ([recipe.studies] if isinstance(recipe.studies, str) else recipe.studies)]
+    studies = [recipe.studies] if isinstance(recipe.studies, str) else recipe.studies
     stages = [
         replace(
             stage,
@@ -172,9 +193,16 @@ def without_folders(recipe: Recipe) -> Recipe:
         )
         for stage in recipe.stages
     ]
+    cache = replace(recipe.cache, folder=Path(recipe.cache.folder).name)
     return replace(
-        recipe, studies=studies, cache=replace(recipe.cache, folder=Path(recipe.cache.folder).name), stages=stages
+        recipe, studies=[_at(table, lambda path: path.name) for table in studies], cache=cache, stages=stages
     )
+
+
+def _at(table: str, moved: Callable[[Path], str]) -> str:
+    """TABLE or NAME=TABLE with the table put elsewhere."""
+    name, path = placed(table)
+    return "=".join([*([name] if name else []), moved(Path(path))])
 
 
 def _with_folders(model: ModelSpec, moved: Callable[[str], str]) -> ModelSpec:

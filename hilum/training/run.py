@@ -81,6 +81,8 @@ def _begin(
     check_recipe(plan)
     studies = split_studies(plan)
     folder.begin(plan, studies)
+    for told in studies.united:
+        say(f"studies   {told}")
     if studies.kept:
         say(f"split     {studies.kept}")
     return folder, plan

@@ -14,8 +14,11 @@ import hilum
 from hilum.cli import app
 from hilum.errors import InputError
 from hilum.findings import FINDING_SETS
+from hilum.recipe import parse_recipe
 from hilum.sources.merge import merge
 from hilum.tables import finding_names, read_studies, studies_metadata, write_studies
+from hilum.training.inputs import split_studies, with_absolute_paths, without_folders
+from hilum.training.run import _begin as begin
 
 FACTS = {"study_id": pl.String, "patient_id": pl.String, "image_id": pl.String, "split": pl.String}
 
@@ -338,6 +341,75 @@ def test_unknown_is_never_zero(tables):
         image = row["image_id"].rpartition("/")[2]
         for name in findings:
             assert row[name] == said.get((row["source"], image, name))
+
+
+def run_of(*tables, **more):
+    return split_studies(parse_recipe({"studies": [str(table) for table in tables], "split": SPLIT, **more}))
+
+
+SPLIT = {"valid": 0.3, "test": 0.3}
+
+
+def test_a_run_on_a_list_is_a_run_on_what_merge_writes(tmp_path):
+    rows = [{"image": str(k), "patient": f"p{k}"} for k in range(8)]
+    a = [of_set("cxr-lt-2023", **row, Mass=k % 2) for k, row in enumerate(rows)]
+    b = [{**of_set("chexpert"), **row, "No Finding": k % 2, "Effusion": 1} for k, row in enumerate(rows)]
+    for row in b:
+        row.pop("Pleural Effusion")
+    a, b = two(tmp_path, a, b, level="study", note="A test.")
+    merged = merge([a, b], tmp_path / "all.parquet")
+    united, one = run_of(a, b), run_of(tmp_path / "all.parquet")
+    assert sorted(united.united) == sorted(merged.notes)
+    assert (united.level, united.note) == (one.level, one.note)
+    findings = finding_names(merged.studies)
+    assert set(finding_names(united.table)) == set(findings)
+    assert {"No Finding", "No Finding (chexpert)"} < set(findings)
+    assert "Effusion" not in findings
+    ours, plain = (each.table.sort("image_id").drop("split") for each in (united, one))
+    assert ours.select(plain.columns).equals(plain)
+    assert united.table["patient_id"].n_unique() == 16
+    assert not one.united
+
+
+def test_the_level_of_a_list_is_that_of_all_its_tables(tmp_path):
+    rows = [{"image": str(k), "Mass": k % 2} for k in range(6)]
+    a = studies(tmp_path / "a.parquet", rows, level="study")
+    b = studies(tmp_path / "b.parquet", [{**row, "image": f"b{row['image']}"} for row in rows])
+    assert run_of(a, b).level == "image"
+
+
+def test_a_list_says_what_was_decided_and_whence_its_tables_are(tmp_path, monkeypatch):
+    rows = [{"image": str(k), "Mass": k % 2} for k in range(6)]
+    a, b = (studies(tmp_path / f"{name}.parquet", rows, source="folder") for name in "ab")
+    b = studies(b, [{**row, "path": f"/b/{row['image']}.png"} for row in rows], source="folder")
+    with pytest.raises(InputError, match=r"nobody says whether it is the same.*NAME="):
+        run_of(a, b)
+    named = [f"here={a}", f"there={b}"]
+    assert run_of(*named).table["patient_id"].n_unique() == 12
+    monkeypatch.chdir(tmp_path)
+    recipe = parse_recipe({"studies": ["here=a.parquet", "b.parquet"]})
+    assert with_absolute_paths(recipe).studies == [f"here={tmp_path / 'a.parquet'}", str(tmp_path / "b.parquet")]
+    assert without_folders(with_absolute_paths(recipe)).studies == ["here=a.parquet", "b.parquet"]
+    said = []
+    begin("demo", [f"studies=[{','.join(named)}]", "split.valid=0.3"], tmp_path / "run", False, said.append)
+    assert "studies   here: 6 images, 1 of 1 findings labelled." in said
+
+
+def test_generated_images_leave_the_order_of_findings_and_who_is_tested_as_they_are(tmp_path):
+    findings = ["Mass", "Edema", "Hernia"]
+    real = pl.DataFrame({name: [str(k) for k in range(30)] for name in ("study_id", "patient_id", "image_id", "path")})
+    labels = [
+        pl.Series(name, [int((k + j) % 3 == 0) for k in range(30)], dtype=pl.Int8) for j, name in enumerate(findings)
+    ]
+    real = real.with_columns(view=pl.lit("PA"), source=pl.lit("nih")).with_columns(labels)
+    write_studies(real, tmp_path / "real.parquet", label_level="study")
+    made = studies(
+        tmp_path / "made.parquet", [{"image": "g", "Mass": 1, "Bulla": 1}], source="synthetic", level="study"
+    )
+    united, alone = run_of(tmp_path / "real.parquet", made), run_of(tmp_path / "real.parquet")
+    assert finding_names(united.table) == [*findings, "Bulla"]
+    kept = united.table.filter(pl.col("source") != "synthetic")
+    assert kept.select("image_id", "split").equals(alone.table.select("image_id", "split"))
 
 
 def test_what_cannot_be_merged(tmp_path):

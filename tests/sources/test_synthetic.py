@@ -46,7 +46,7 @@ def test_they_train_whatever_the_split(tables, split):
         write_studies(real.join(parts, on="patient_id"), tables[0], label_level="study", note="A test.")
     recipe = parse_recipe({"studies": [str(path) for path in tables], "split": split})
     united = split_studies(recipe)
-    assert united.note == "A test. 6 images for training were made by a generator."
+    assert united.note == "6 images for training were made by a generator. A test."
     table = united.table
     assert table.filter(source="synthetic")["split"].to_list() == ["train"] * 6
     alone = split_studies(parse_recipe({"studies": str(tables[0]), "split": split})).table
