@@ -65,7 +65,7 @@ def _of_the_benchmark() -> list[Entry]:
     plain = _printed(rows["Softmax"])
     made = []
     for name, row in rows.items():
-        if name == "Softmax":
+        if name == "Softmax" or "theirs" not in (row.remark or ""):
             continue
         theirs = _printed(row)
         more = [one - other for one, other in zip(theirs, plain)]
@@ -78,9 +78,11 @@ def _of_the_benchmark() -> list[Entry]:
         if name == "cRT":  # the backbone is frozen in every row, so what is left of it is its sampler
             entry = replace(entry, overrides=["train.sampler={name: balanced}"])
         elif row.start is not None:
-            own = [one for one in row.overrides if not one.startswith("train.") or "select" in one]
+            first, own = (
+                [one for one in of.overrides if not one.startswith("train.") or "select" in one]
+                for of in (rows[row.start], row)
+            )
             rates = [f"train.lr={HEAD_RATE / 10}"] if "LDAM" in name else []
-            first = rows[row.start].overrides
             entry = replace(entry, overrides=first, then=[*own, *rates], steps=1 / 6 if rates else 1.0)
         made.append(entry)
     return made

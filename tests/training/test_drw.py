@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from hilum.recipe import load_recipe
+from hilum.reproductions import read_system
 from hilum.training import stage as stages
 from hilum.training.run import train
 from tests.small import write_small_studies
@@ -20,6 +21,23 @@ def test_the_second_stage_differs_in_weights_and_rate_alone():
     assert second.freeze == []
     assert second.train.lr == pytest.approx(0.1 * first.train.lr)
     assert first.train.epochs + second.train.epochs == 60
+
+
+@pytest.mark.parametrize("name", ["CB LDAM-DRW", "RW LDAM-DRW"])
+@pytest.mark.parametrize("small", [False, True])
+def test_the_rows_of_the_benchmark_switch_after_a_sixth_of_the_epochs(name, small):
+    system = read_system("longtail_benchmark")
+    second = system.rows[name]
+    first = system.rows[str(second.start)]
+    one, two = (
+        load_recipe(system.small if small else system.recipe, [*row.overrides, *(row.small if small else [])]).stages[0]
+        for row in (first, second)
+    )
+    assert one.train.epochs / (one.train.epochs + two.train.epochs) == pytest.approx(1 / 6, abs=0.05)
+    assert one.train.epochs + two.train.epochs == (10 if small else 60)
+    assert one.train.patience == 0, "it is re-weighted then, whatever validation says"
+    assert two.loss.options == one.loss.options | {"class_weights": two.loss.options["class_weights"]}
+    assert two.train.lr == pytest.approx(0.1 * one.train.lr)
 
 
 def test_the_weights_switch_on_in_a_run(tmp_path, monkeypatch):
