@@ -98,6 +98,16 @@ def test_a_map_that_comes_too_late_is_laid_on_no_other_study(page, way):  # noqa
     expect(page.locator("#problem")).to_be_hidden()
 
 
+def test_files_that_come_after_a_study_that_could_not_be_read_are_another_study(page):  # noqa: F811
+    broken = {"name": "broken.png", "mimeType": "image/png", "buffer": b"no picture at all"}
+    page.set_input_files("#files", [file("a.png"), broken])
+    expect(page.locator("#problem")).to_contain_text("File 2: ")
+    expect(page.locator("#add")).to_be_hidden()
+    page.set_input_files("#files", [file("b.png", 120, 200)])
+    expect(page.locator(".film .size")).to_contain_text([SECOND])
+    expect(page.locator("#problem")).to_be_hidden()
+
+
 def test_what_is_saved_names_images_and_their_probabilities_in_the_order_of_the_files(page):  # noqa: F811
     page.set_input_files("#files", [file("a.png"), file("b.png", 120, 200)])
     for name, view in (("1.", "LATERAL"), ("2.", "PA")):

@@ -18,7 +18,8 @@ let looking = new AbortController(); // of the map that is being made
 const state = (name) => {
   document.body.dataset.state = name;
   for (const id of ["print", "save"]) byId(id).hidden = name !== "answer";
-  for (const id of ["new", "add"]) byId(id).hidden = name === "empty";
+  byId("new").hidden = name === "empty";
+  byId("add").hidden = ["empty", "problem"].includes(name);
   byId("help").hidden = name === "empty" || !films.length;
 };
 const say = (text) => {
@@ -184,6 +185,7 @@ function list() {
 
 function add(files) {
   if (!files.length) return;
+  if (document.body.dataset.state === "problem") Object.assign(study, { files: [], views: [] }); // "the images of one study"
   study.files.push(...files);
   study.views.push(...Array(files.length).fill(""));
   read();
