@@ -91,13 +91,24 @@ def _transformer(folder: Path, pooling: Pooling | None, kind: str) -> Encode:
     """An encoder of `transformers` from its folder, whose own code is never run."""
     library = needed("transformers")
     try:
-        with _without_bars(library):
+        with _quiet(library):
             split = library.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            network = getattr(library, kind).from_pretrained(folder, local_files_only=True).float().eval()
-    except (OSError, ValueError, KeyError) as error:
+            network, told = getattr(library, kind).from_pretrained(
+                folder, local_files_only=True, output_loading_info=True
+            )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(
             f"this is no text encoder that can be read ({_first_line(error)})", where=folder, do="check the folder"
         ) from error
+    missing = [key for key in sorted(told["missing_keys"]) if pooling == "pooler" or not key.startswith("pooler.")]
+    if missing:  # transformers would go on with random numbers there
+        if all(key.startswith("pooler.") for key in missing):
+            raise InputError("this text encoder has no pooler", where=folder, do="choose pooling mean or cls")
+        raise InputError(
+            f"the weights lack {len(missing)} of the text encoder's, such as {missing[0]}", where=folder,
+            do="check that weights and config.json are of one model",
+        )  # fmt: skip
+    network = network.float().eval()
     longest = getattr(network.config, "max_position_embeddings", None) or 512
 
     def one(text: str) -> Tensor:
@@ -159,14 +170,16 @@ def _each(one: Callable[[str], Tensor]) -> Encode:
 
 
 @contextmanager
-def _without_bars(library: Any) -> Iterator[None]:
-    """Transformers draws a bar for every load; it is switched off here, and back on."""
+def _quiet(library: Any) -> Iterator[None]:
+    """Transformers draws a bar for every load and reports on it; both are switched off here, and back on."""
     says = library.utils.logging
-    shown = says.is_progress_bar_enabled()
+    shown, level = says.is_progress_bar_enabled(), says.get_verbosity()
     says.disable_progress_bar()
+    says.set_verbosity_error()
     try:
         yield
     finally:
+        says.set_verbosity(level)
         if shown:
             says.enable_progress_bar()
 

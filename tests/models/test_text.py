@@ -6,6 +6,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from hilum.descriptions import DESCRIPTIONS
 from hilum.errors import HilumError, InputError
@@ -58,6 +59,29 @@ def test_poolings_are_what_they_say(folders):
     for pooling, vector in expected.items():
         found = encoder("biobert", folder, pooling)(["edema of the lung"])[0]
         np.testing.assert_allclose(found, vector.numpy(), atol=1e-6)
+
+
+def test_a_pooler_that_is_not_there_is_not_made_up(tmp_path, capfd):
+    folder = str(write_bert(tmp_path / "bert", pooler=False))
+    with pytest.raises(InputError, match=r"no pooler.*Choose pooling mean or cls"):
+        encoder("biobert", folder)
+    assert encoder("biobert", folder, "mean")(["mass"]).shape == (1, 16)
+    assert "MISSING" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "write"), [("biobert", write_bert), ("clinical_t5", write_t5)])
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_weights_of_another_model_are_refused(tmp_path, name, write, pooling):
+    folder = write(tmp_path / "model")
+    foreign = {f"module.{key}": value for key, value in load_file(folder / "model.safetensors").items()}
+    save_file(foreign, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"the weights lack \d+ of the text encoder's, such as \w+"):
+        encoder(name, str(folder), pooling)
+    tensors = load_file(write(tmp_path / "other") / "model.safetensors")
+    tensors.pop(next(key for key in sorted(tensors) if key.startswith("encoder.")))
+    save_file(tensors, tmp_path / "other" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match="the weights lack 1 of"):
+        encoder(name, str(tmp_path / "other"), pooling)
 
 
 def test_the_offline_default_knows_what_is_near():
