@@ -134,6 +134,7 @@ def rules(
     made, used = apply_rules(
         predictions, output, normal=normal, power=power, fit_on=fit_on, studies=studies, parents=dict(pairs)
     )
-    print(f"{made.table.height:,} rows" + (f", others times (1 - {normal})^{used:g}" if normal else ""))
+    gate = f", others times (1 - {normal})^{used:g}" if used else f", no gate by {normal} was chosen"
+    print(f"{made.table.height:,} rows" + (gate if normal else ""))
     print(f"\nPredictions: {output}")
     say_next("hilum", "evaluate", output, studies or "studies.parquet", "-o", "report")

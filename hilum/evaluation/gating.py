@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from hilum.errors import InputError, nearest
-from hilum.evaluation.joined import join
+from hilum.evaluation.learned_on import learned_on
 from hilum.evaluation.metrics import average_precision
 from hilum.evaluation.ranking import Floats
 from hilum.tables import Predictions, read_predictions, write_predictions
@@ -77,8 +77,8 @@ def apply_rules(
     """Lay the rules upon a predictions table and write OUTPUT; hand it back with the power used, 0 where there is no gate.
 
     normal: the finding that holds the others down. power: how much; without it the best on `fit_on`, predictions of held-out
-    studies whose labels stand in `studies`. parents: child -> parent. Thresholds are left out of the result, and its note
-    says the rules.
+    studies whose labels stand in `studies`; none of them, and none of their patients, may be among those that are ruled.
+    parents: child -> parent. The note says the rules. Thresholds and calibration go where a rule changes something.
     """
     made = read_predictions(predictions)
     if normal is not None and normal not in made.findings:
@@ -92,29 +92,33 @@ def apply_rules(
     values = made.table.select(made.findings).to_numpy().astype(np.float32)
     used, said = 0.0, []
     if normal is not None:
-        used = power if power is not None else _learned(normal, fit_on, studies)
+        used, doubts = (
+            (power, []) if power is not None else _learned(made, Path(predictions).name, normal, fit_on, studies)
+        )
         values = gated(values, made.findings.index(normal), used)
-        said.append(f"Every probability was multiplied by (1 - that of {normal}) to the power {used:g}.")
+        how = f"Every probability was multiplied by (1 - that of {normal}) to the power {used:g}."
+        said += [how, *doubts] if used else [f"No gate by {normal} was chosen."]
     if parents:
         values = raised(values, made.findings, parents)
         pairs = ", ".join(f"{child} < {parent}" for child, parent in parents.items())
         said.append(f"A finding is at least as likely as those that are part of it ({pairs}).")
     table = made.table.with_columns(pl.Series(name, values[:, i]) for i, name in enumerate(made.findings))
     note = " ".join(filter(None, [made.note, *said])) or None
-    plain = made.thresholds if not said else {}
-    result = replace(made, table=table, note=note, calibrated=made.calibrated and not said, thresholds=plain)
+    kept = not used and not parents
+    thresholds = made.thresholds if kept else {}
+    result = replace(made, table=table, note=note, calibrated=made.calibrated and kept, thresholds=thresholds)
     write_predictions(result, output)
     return result, used
 
 
-def _learned(normal: str, fit_on: str | Path | None, studies: str | Path | None) -> float:
+def _learned(
+    made: Predictions, name: str, normal: str, fit_on: str | Path | None, studies: str | Path | None
+) -> tuple[float, list[str]]:
+    """The power chosen on held-out studies, and doubts about these."""
     if fit_on is None or studies is None:
         raise InputError(
             "the power of the gate is not said, and there is nothing to choose it on",
             do="give power, or predictions of held-out studies as fit_on with their study table",
         )
-    joined = join([fit_on], studies)
-    if normal not in joined.findings:
-        raise InputError(f"the held-out studies have no labels of {normal!r}", where=studies, do="give power yourself")
-    part = joined.parts[0]
-    return choose_power(part.labels, part.scores, joined.findings.index(normal))
+    held = learned_on([fit_on], studies, [made], [name], "ruled")
+    return choose_power(held.labels, held.scores[0], made.findings.index(normal)), held.doubts

@@ -34,12 +34,13 @@ def learned_on(
     studies: str | Path,
     made: Sequence[Predictions],
     names: Sequence[str],
+    done: str = "combined",
 ) -> LearnedOn:
     """Read and join each member's predictions of the held-out studies (one file, or its folds).
 
-    made, names: the members' tables that are combined. Raises InputError where the held-out tables differ from these in
-    findings, level or calibration, are not of one another's studies, belong to another member, or share a study or a
-    patient with what is combined.
+    made, names: the members' tables; done: what is done with them. Raises InputError where the held-out tables differ from
+    these in findings, level or calibration, are not of one another's studies, belong to another member, or share a study
+    or a patient with these.
     """
     joined = []
     for given, one, name in zip(fit_on, made, names):
@@ -53,7 +54,7 @@ def learned_on(
             f"{len(held[0] & held[different]):,} of them the same",
             do="predict the same held-out studies with every model",
         )
-    doubts = [*joined[0].doubts, *_refuse_seen(joined[0], studies, made[0])]
+    doubts = [*joined[0].doubts, *_refuse_seen(joined[0], studies, made[0], done)]
     ids = sorted(held[0])
     first = joined[0]
     row_of = {key: row for row, key in enumerate(key for part in first.parts for key in part.ids)}
@@ -106,15 +107,15 @@ def _refuse_unlike(
             )
 
 
-def _refuse_seen(held: Joined, studies: str | Path, combined: Predictions) -> list[str]:
+def _refuse_seen(held: Joined, studies: str | Path, combined: Predictions, done: str) -> list[str]:
     """Refuse to learn on a study, or on another study of a patient, that is combined; a doubt where patients are not known."""
     table = read_studies(studies).select("study_id", "patient_id").unique("study_id")
     own = {study for part in held.parts for study in part.studies}
     rows = combined.table.select("study_id").unique()
     if shared := sorted(own & set(rows["study_id"])):
         raise InputError(
-            f"{len(shared):,} studies of --fit-on are also combined, such as {shared[0]!r}",
-            do="learn on validation or out-of-fold studies, and combine predictions of others",
+            f"{len(shared):,} studies of --fit-on are also {done}, such as {shared[0]!r}",
+            do=f"learn on validation or out-of-fold studies, others than those {done}",
         )
     frames = [frame for frame in (combined.table, table) if "patient_id" in frame.columns]
     owners = pl.concat([frame.select("study_id", "patient_id") for frame in frames]).drop_nulls()
@@ -122,7 +123,7 @@ def _refuse_seen(held: Joined, studies: str | Path, combined: Predictions) -> li
     patients = set(table.filter(pl.col("study_id").is_in(list(own)))["patient_id"].drop_nulls())
     if seen := sorted(patients & set(owners["patient_id"])):
         raise InputError(
-            f"{len(seen):,} patients of --fit-on also have studies that are combined, such as {seen[0]!r}",
+            f"{len(seen):,} patients of --fit-on also have studies that are {done}, such as {seen[0]!r}",
             do="split by patient, and learn on the studies of others",
         )
     if patients and owners["study_id"].n_unique() == rows.height:

@@ -1,5 +1,7 @@
 """Rules between findings: by hand, what they never do, and on tables."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -10,7 +12,7 @@ from typer.testing import CliRunner
 from hilum.cli import app
 from hilum.errors import InputError
 from hilum.evaluation.gating import apply_rules, choose_power, gated, raised
-from hilum.tables import Predictions, read_predictions, write_predictions, write_studies
+from hilum.tables import Predictions, read_predictions, read_studies, write_predictions, write_studies
 
 FINDINGS = ["Normal", "Mass", "Nodule", "Lesion"]
 TREE = {"Mass": "Lesion", "Nodule": "Lesion"}
@@ -77,7 +79,8 @@ def tables(folder):
     noise["Normal"] = np.where(np.array(labels["Normal"]) > 0, 0.9, 0.1)
     chances = chances.with_columns(pl.Series(name, value, dtype=pl.Float32) for name, value in noise.items())
     facts = Predictions(chances, bundle="abc", calibrated=True, thresholds={"Mass": 0.5}, note="A note.")
-    write_predictions(facts, folder / "p.parquet")
+    write_predictions(replace(facts, table=chances[20:]), folder / "p.parquet")
+    write_predictions(replace(facts, table=chances[:20]), folder / "held.parquet")
     return folder / "p.parquet", folder / "studies.parquet"
 
 
@@ -87,7 +90,7 @@ def test_tables_say_what_was_done_to_them(tmp_path):
         predictions,
         tmp_path / "out.parquet",
         normal="Normal",
-        fit_on=predictions,
+        fit_on=tmp_path / "held.parquet",
         studies=studies,
         parents={"Mass": "Lesion"},
     )
@@ -105,6 +108,39 @@ def test_tables_say_what_was_done_to_them(tmp_path):
     assert power == 0
     assert plain.table.equals(before.table)
     assert (plain.thresholds, plain.calibrated) == (before.thresholds, True)
+
+
+def test_the_power_is_never_chosen_on_those_that_are_ruled(tmp_path):
+    predictions, studies = tables(tmp_path)
+    given = {"normal": "Normal", "fit_on": tmp_path / "held.parquet", "studies": studies}
+    with pytest.raises(InputError, match="20 studies of --fit-on are also ruled, such as 's20'"):
+        apply_rules(predictions, tmp_path / "out.parquet", **given | {"fit_on": predictions})
+    again = read_studies(studies).with_columns(patient_id=pl.col("patient_id").replace("s3", "s20"))
+    write_studies(again, studies, label_level="study")
+    with pytest.raises(InputError, match="1 patients of --fit-on also have studies that are ruled, such as 's20'"):
+        apply_rules(predictions, tmp_path / "out.parquet", **given)
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_where_no_gate_helps_nothing_changes(tmp_path):
+    predictions, studies = tables(tmp_path)
+    held = read_predictions(tmp_path / "held.parquet")
+    perfect = (pl.col("Mass", "Lesion").cast(pl.Float32) * 0.2 + 0.4).cast(pl.Float32)
+    labels = read_studies(studies)[:20].select(perfect)
+    spoilt = labels.with_columns(Normal=pl.col("Mass"))  # sure of Normal where there is a mass
+    write_predictions(replace(held, table=held.table.with_columns(spoilt)), tmp_path / "held.parquet")
+    made, power = apply_rules(
+        predictions, tmp_path / "out.parquet", normal="Normal", fit_on=tmp_path / "held.parquet", studies=studies
+    )
+    before = read_predictions(predictions)
+    assert power == 0
+    assert made.table.equals(before.table)
+    assert (made.thresholds, made.calibrated) == (before.thresholds, True) == ({"Mass": 0.5}, True)
+    assert made.note == "A note. No gate by Normal was chosen."
+    raised_too, _ = apply_rules(
+        predictions, tmp_path / "out.parquet", normal="Normal", power=0, parents={"Mass": "Lesion"}
+    )
+    assert (raised_too.thresholds, raised_too.calibrated) == ({}, False)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +163,9 @@ def test_the_verb(tmp_path):
     given = ["rules", str(predictions), "-o", str(tmp_path / "out.parquet")]
     told = CliRunner().invoke(app, [*given, "--normal", "Normal", "--power", "0.5", "--parent", "Mass=Lesion"])
     assert told.exit_code == 0, told.output
-    assert "40 rows, others times (1 - Normal)^0.5" in told.output
+    assert "20 rows, others times (1 - Normal)^0.5" in told.output
+    none = CliRunner().invoke(app, [*given, "--normal", "Normal", "--power", "0"])
+    assert "20 rows, no gate by Normal was chosen" in none.output
     for words, message in (([], "no rule to lay"), (["--parent", "Mass"], "names no parent")):
         failed = CliRunner().invoke(app, [*given, *words])
         assert isinstance(failed.exception, InputError)
