@@ -1,5 +1,6 @@
 """Recipes: read, overridden, completed, written back; each likely mistake has its sentence."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import yaml
 
 from hilum.errors import InputError
-from hilum.recipe import Choice, load_recipe, parse_recipe, recipe_names
+from hilum.recipe import RECIPES, Choice, load_recipe, parse_recipe, recipe_names
 from hilum.reproductions import read_system
 from hilum.reproductions.runs import Runs
 from hilum.training.plan import check_recipe
@@ -26,6 +27,15 @@ def test_every_recipe_of_the_package_fits_the_builders(name):
     check_recipe(recipe)
     assert parse_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
     assert len(recipe_names()[name]) > 20
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_commands_in_a_recipes_header_say_all_that_they_need(name):
+    header = [line.lstrip("# ") for line in (RECIPES / f"{name}.yaml").read_text().splitlines() if line[:1] == "#"]
+    for command in re.findall(r"hilum ensemble .*", "\n".join(header).replace("\\\n", " ")):
+        if "weighted" in command or "per-finding" in command:  # they learn on held-out studies
+            assert "--fit-on" in command
+            assert "--studies" in command
 
 
 def test_the_small_form_of_the_losses_is_the_reference_recipe_but_for_its_loss():
