@@ -264,6 +264,8 @@ def test_it_prints_the_images_the_findings_and_the_warning(page):
         expect(name).to_be_visible()
     expect(page.locator(".tools").first).to_be_hidden()
     expect(page.locator(".picture")).to_be_visible()
+    foot, main = (page.locator(place).bounding_box() for place in ("footer", "main"))
+    assert foot["y"] >= main["y"] + main["height"], "the foot of a sheet covers nothing"
 
 
 def test_earlier_studies_live_in_the_window_alone_and_the_answer_can_be_saved(page):
