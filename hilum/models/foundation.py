@@ -175,6 +175,12 @@ def _from_transformers(given: Tensors) -> Tensors:
 
 # -- folders of open_clip -------------------------------------------------------------------------------------------------
 
+_OTHERWISE = (  # what makes a tower of open_clip compute something else than timm's
+    "attentional_pool", "ls_init_value", "no_ln_pre", "act_kwargs", "norm_kwargs", "block_type", "qk_norm",
+    "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc",
+)  # fmt: skip
+_POOLED: dict[str, dict[str, Any]] = {"tok": {}, "token": {}, "avg": {"global_pool": "avg", "fc_norm": False}}
+
 
 def _open_clip(source: str, output: Output, known: Published | None, weights: bool) -> Tower:
     """An open_clip folder: open_clip_config.json, and the weights of both towers, of which the image tower is taken."""
@@ -188,11 +194,13 @@ def _open_clip(source: str, output: Output, known: Published | None, weights: bo
     vision = told["vision_cfg"]
     if trunk := vision.get("timm_model_name"):  # a timm network within, and a projection
         name, options = trunk, {}
-        plain = trunk.startswith(("vit_", "test_vit")) and vision.get("timm_proj") == "linear"
+        plain = trunk.startswith(("vit_", "test_vit")) and vision.get("timm_proj", "linear") == "linear"
+        pool = vision.get("timm_pool", "avg") or "tok"  # left to the network, whose way is the class token
     else:
         width = vision["width"]
         name = "vit_base_patch16_clip_quickgelu_224" if told.get("quick_gelu") else "vit_base_patch16_clip_224"
-        plain = isinstance(vision["layers"], int) and not vision.get("attentional_pool")
+        plain = isinstance(vision["layers"], int) and not any(vision.get(other) for other in _OTHERWISE)
+        pool = vision.get("pool_type", "tok")
         options = {
             "patch_size": vision["patch_size"], "embed_dim": width, "depth": vision["layers"],
             "num_heads": width // vision.get("head_width", 64), "mlp_ratio": vision.get("mlp_ratio", 4.0),
@@ -201,10 +209,23 @@ def _open_clip(source: str, output: Output, known: Published | None, weights: bo
         raise InputError(
             "the image tower of this folder is no plain vision transformer", where=source, do="choose another"
         )
-    options |= {"embedding": told["embed_dim"]} if output == "embedding" else {}
+    if output == "embedding":
+        if pool not in _POOLED or (pool == "avg" and vision.get("final_ln_after_pool")):
+            raise InputError(
+                f"the image tower of this folder makes its embedding by the pooling {pool!r}, which is not read",
+                where=source,
+                do="leave output out, to have its maps",
+            )
+        options |= {"embedding": told["embed_dim"], **_POOLED[pool]}
     given = read_tensors(folder, files, what=what) if weights else {}
     grey = _grey(known, levels.get("mean"), levels.get("std"))
-    return Tower(name, options, vision.get("image_size", 224), *grey, given, vision_transformer.checkpoint_filter_fn)
+    return Tower(name, options, vision.get("image_size", 224), *grey, given, _from_open_clip)
+
+
+def _from_open_clip(given: Tensors, network: Any) -> Tensors:
+    renamed: Tensors = vision_transformer.checkpoint_filter_fn(given, network)
+    bias = given.get("visual.head.proj.bias")  # timm takes the projection without it
+    return renamed | ({} if bias is None else {"head.bias": bias})
 
 
 # -- EVA-X ----------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Foundation backbones: folders of transformers, open_clip and EVA-X become timm networks that say what their own code says."""
 
 import json
+import shutil
 
 import pytest
 import timm
@@ -20,7 +21,13 @@ SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "i
 TEXT = {"context_length": 16, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
 TOWERS = {
     "plain": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16},
+    "averaged": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16, "pool_type": "avg"},
     "trunk": {"image_size": 160, "timm_model_name": "test_vit", "timm_pool": "", "timm_proj": "linear"},
+    "trunk-averaged": {
+        "image_size": 160,
+        "timm_model_name": "test_vit",
+        "timm_proj_bias": True,
+    },  # open_clip's defaults
 }
 
 
@@ -50,8 +57,10 @@ def folders(tmp_path_factory):
         models[name] = lively(open_clip.CLIP(**page))
         told = {"model_cfg": page, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}
         (base / name / "open_clip_config.json").write_text(json.dumps(told))
-    save_file(models["plain"].state_dict(), base / "plain" / "open_clip_model.safetensors")
-    torch.save(models["trunk"].state_dict(), base / "trunk" / "open_clip_pytorch_model.bin")
+    for name in ("plain", "averaged"):
+        save_file(models[name].state_dict(), base / name / "open_clip_model.safetensors")
+    for name in ("trunk", "trunk-averaged"):
+        torch.save(models[name].state_dict(), base / name / "open_clip_pytorch_model.bin")
     return base, models
 
 
@@ -92,7 +101,7 @@ def test_an_image_tower_says_what_open_clip_says(folders, kind):
     torch.testing.assert_close(maps, told["image_intermediates"][-1], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["dinov2", "vit", "plain", "trunk"])
+@pytest.mark.parametrize("kind", ["dinov2", "vit", *TOWERS])
 @pytest.mark.parametrize("output", ["maps", "embedding"])
 def test_a_bundle_gives_it_back_without_the_folder(folders, kind, output):
     """At another size than its own, from plain values alone; every weight learns."""
@@ -180,6 +189,21 @@ def test_positions_at_another_size_and_back():
     assert resample_positions(weights, small)["pos_embed"] is weights["pos_embed"], "of the right size, untouched"
 
 
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [("plain", {"pool_type": "none"}), ("averaged", {"final_ln_after_pool": True}), ("trunk", {"timm_pool": "max"})],
+)
+def test_a_pooling_that_is_not_read_gives_maps_alone(folders, tmp_path, kind, change):
+    folder = shutil.copytree(folders[0] / kind, tmp_path / kind)
+    page = json.loads((folder / "open_clip_config.json").read_text())
+    page["model_cfg"]["vision_cfg"] |= change
+    (folder / "open_clip_config.json").write_text(json.dumps(page))
+    side = TOWERS[kind]["image_size"]
+    with pytest.raises(InputError, match=r"by the pooling '\w+', which is not read.*Leave output out"):
+        build_backbone("open_clip", side, weights=str(folder), output="embedding")
+    assert build_backbone("open_clip", side, weights=str(folder)).channels > 0
+
+
 def test_what_cannot_be_read_is_said(folders, tmp_path, monkeypatch):
     base = folders[0]
     with pytest.raises(InputError, match=r"names no weights\. Add `weights: FOLDER`"):
@@ -197,10 +221,12 @@ def test_what_cannot_be_read_is_said(folders, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="it and dinov2"):
         build_backbone("transformers", 28, weights=str(tmp_path))
     told = json.loads((base / "plain" / "open_clip_config.json").read_text())
-    told["model_cfg"]["vision_cfg"]["layers"] = [1, 1, 1, 1]
-    (tmp_path / "open_clip_config.json").write_text(json.dumps(told))
-    with pytest.raises(InputError, match="no plain vision transformer"):
-        build_backbone("open_clip", 28, weights=str(tmp_path))
+    for change in ({"layers": [1, 1, 1, 1]}, {"ls_init_value": 0.1}, {"no_ln_pre": True}):
+        tower = told["model_cfg"]["vision_cfg"] | change
+        page = {"model_cfg": told["model_cfg"] | {"vision_cfg": tower}}
+        (tmp_path / "open_clip_config.json").write_text(json.dumps(page))
+        with pytest.raises(InputError, match="no plain vision transformer"):
+            build_backbone("open_clip", 28, weights=str(tmp_path))
 
     def unreachable(*_, **__):
         raise OSError("Name or service not known")
