@@ -1,8 +1,9 @@
 """What a run works on: the study tables that its recipe names, united and split, and the recipe's paths made fit to travel."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -170,7 +171,7 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
         replace(
             stage,
             init=str(Path(stage.init).resolve()) if stage.init and Path(stage.init).is_dir() else stage.init,
-            model=_with_folders(stage.model, lambda folder: str(Path(folder).resolve())),
+            model=_with_folders(stage.model, lambda path: str(path.resolve())),
             pseudo=stage.pseudo and replace(stage.pseudo, table=str(Path(stage.pseudo.table).resolve())),
         )
         for stage in recipe.stages
@@ -188,7 +189,7 @@ def without_folders(recipe: Recipe) -> Recipe:
         replace(
             stage,
             init=stage.init and Path(stage.init).name,
-            model=_with_folders(stage.model, lambda folder: Path(folder).name),
+            model=_with_folders(stage.model, lambda path: path.name),
             pseudo=stage.pseudo and replace(stage.pseudo, table=Path(stage.pseudo.table).name),
         )
         for stage in recipe.stages
@@ -205,14 +206,33 @@ def _at(table: str, moved: Callable[[Path], str]) -> str:
     return "=".join([*([name] if name else []), moved(Path(path))])
 
 
-def _with_folders(model: ModelSpec, moved: Callable[[str], str]) -> ModelSpec:
-    """The model with the folders it names put elsewhere: of its view classifier, of its text encoder."""
-    if model.backbone.options.get("view_classifier"):
-        model = replace(model, backbone=_moved(model.backbone, "view_classifier", moved))
-    if model.labels and Path(str(model.labels.options.get("model", ""))).is_dir() and "model" in model.labels.options:
-        model = replace(model, labels=_moved(model.labels, "model", moved))
-    return model
+def _with_folders(model: ModelSpec, moved: Callable[[Path], str]) -> ModelSpec:
+    """The model with the folders it names put elsewhere: of backbones, of its view classifier, of its text encoder."""
+    name, options = _backbone(model.backbone.name, model.backbone.options, moved)
+    labels = model.labels
+    if labels and labels.options.get("model"):
+        labels = Choice(labels.name, {**labels.options, "model": _moved(labels.options["model"], moved)})
+    return replace(model, backbone=Choice(name, options), labels=labels)
 
 
-def _moved(choice: Choice, option: str, moved: Callable[[str], str]) -> Choice:
-    return Choice(choice.name, {**choice.options, option: moved(choice.options[option])})
+def _backbone(name: str, options: Mapping[str, Any], moved: Callable[[Path], str]) -> tuple[str, dict[str, Any]]:
+    """A backbone's name and options, and those of the two that it may consist of, with their folders put elsewhere."""
+    if name.startswith("local-dir:"):
+        name = "local-dir:" + _moved(name.removeprefix("local-dir:"), moved)
+    told = dict(options)
+    for key in ("weights", "view_classifier"):
+        if told.get(key):
+            told[key] = _moved(told[key], moved)
+    for side in ("frontal", "lateral"):
+        if isinstance(part := told.get(side), str):
+            told[side] = _backbone(part, {}, moved)[0]
+        elif isinstance(part, Mapping) and "name" in part:
+            own, rest = _backbone(str(part["name"]), part, moved)
+            told[side] = {**rest, "name": own}
+    return name, told
+
+
+def _moved(named: str, moved: Callable[[Path], str]) -> str:
+    """A folder or file put elsewhere; a name on a hub as it is."""
+    path = Path(str(named)).expanduser()
+    return moved(path) if path.is_absolute() or path.exists() else named

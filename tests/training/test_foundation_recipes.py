@@ -10,8 +10,9 @@ from hilum.errors import InputError
 from hilum.inference.predict import load
 from hilum.models.label_vectors import text_of
 from hilum.models.text import encoder
-from hilum.recipe import load_recipe
+from hilum.recipe import load_recipe, parse_recipe
 from hilum.tables import read_studies
+from hilum.training.inputs import with_absolute_paths, without_folders
 from hilum.training.run import train
 from tests.small import FINDINGS, short_run, write_small_studies
 
@@ -74,6 +75,28 @@ def test_prompts_say_what_the_image_text_model_says(data, prompts):
     grey = (pixels[:, None] - model.classifier.backbone.mean) / model.classifier.backbone.std
     image = torch.nn.functional.normalize(tower(grey.expand(-1, 3, -1, -1)).mean(dim=0), dim=0)
     torch.testing.assert_close(said[0], 10 * goal @ image, atol=1e-4, rtol=1e-4)
+
+
+def test_no_folder_of_this_machine_leaves_with_a_bundle(data, prompts, monkeypatch):
+    folder, _ = data
+    for file in (prompts / "bundle").iterdir():
+        assert str(folder).encode() not in file.read_bytes(), file.name
+    told = load_recipe(prompts / "bundle" / "recipe.yaml").stages[0].model
+    assert (told.backbone.options["weights"], told.labels.options["model"]) == ("clip", "clip")
+    monkeypatch.chdir(folder)
+    (folder / "views").mkdir(exist_ok=True)
+    sides = {
+        "frontal": {"name": "open_clip", "weights": "clip"}, "lateral": "local-dir:bert", "view_classifier": "views",
+    }  # fmt: skip
+    recipe = parse_recipe({"model": {"backbone": {"name": "by_view", **sides}}})
+    there = with_absolute_paths(recipe).stages[0].model.backbone.options
+    assert there["frontal"] == {"name": "open_clip", "weights": str(folder / "clip")}
+    assert (there["lateral"], there["view_classifier"]) == (f"local-dir:{folder / 'bert'}", str(folder / "views"))
+    assert without_folders(with_absolute_paths(recipe)).stages == recipe.stages
+    hub = parse_recipe({"model": {"backbone": {"name": "rad_dino", "weights": "microsoft/rad-dino"}}})
+    assert with_absolute_paths(hub).stages == without_folders(hub).stages == hub.stages
+    named = parse_recipe({"model": {"backbone": "local-dir:clip"}})
+    assert with_absolute_paths(named).stages[0].model.backbone.name == f"local-dir:{folder / 'clip'}"
 
 
 def test_prompts_train_nothing_and_answer_to_any_name(data, prompts):
