@@ -133,7 +133,8 @@ def _write_facts(bundle: Bundle, folder: Path, strange: Sequence[Path] = ()) -> 
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file not in (folder / FACTS, *strange)]
     facts["files"] = {file.relative_to(folder).as_posix(): _sha256(file) for file in files}
     facts["seal"] = _seal(facts)
-    (folder / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    page = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)  # whoever reads it may not know NaN
+    (folder / FACTS).write_text(page + "\n", encoding="utf-8")
 
 
 def read_bundle(folder: str | Path, *, expect: str | None = None) -> Bundle:

@@ -20,7 +20,7 @@ class LabelVectors:
     """Vectors of findings as a head reads them: less `mean` (D,), through `turn` (D, D) where there is one, of length sqrt(D).
 
     names, vectors: findings and float32 (K, D). text: how they were made, `LabelText.page`; closeness: the mean cosine of
-    two training findings, of the raw vectors and of these. `mean` and `turn` are of the training findings alone, so that
+    two training findings, of the raw vectors and of these, null where there is but one. `mean` and `turn` are of the training findings alone, so that
     neither their order nor a finding added later changes a vector.
     """
 
@@ -29,12 +29,13 @@ class LabelVectors:
     mean: np.ndarray
     turn: np.ndarray | None
     text: Mapping[str, Any]
-    closeness: tuple[float, float]
+    closeness: tuple[float | None, float | None]
 
     def __str__(self) -> str:
         raw, placed = self.closeness
         prompts = f"{len(self.text['prompts'])} prompt{'s' if len(self.text['prompts']) > 1 else ''}"
-        return f"by {self.text['name']}, {prompts}; mean cosine of two of them {raw:.2f}, as read {placed:.2f}"
+        near = "" if raw is None or placed is None else f"; mean cosine of two of them {raw:.2f}, as read {placed:.2f}"
+        return f"by {self.text['name']}, {prompts}{near}"
 
     def of(self, findings: Sequence[str]) -> np.ndarray:
         """float32 (F, D) of these findings, in their order."""
@@ -47,7 +48,7 @@ class LabelVectors:
 
     def facts(self) -> dict[str, Any]:
         """What a bundle says of its labels; width is D."""
-        closeness = [round(value, 4) for value in self.closeness]
+        closeness = [None if value is None else round(value, 4) for value in self.closeness]
         return {**self.text, "width": self.vectors.shape[1], "closeness": closeness}
 
     def to_bytes(self) -> bytes:

@@ -99,6 +99,13 @@ def test_nothing_half_written_is_left(tmp_path, folder):
     shutil.rmtree(folder)
 
 
+def test_facts_are_json_that_anyone_can_read(tmp_path):
+    architecture = {"head": {"name": "linear"}, "labels": {"closeness": [float("nan")] * 2}}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_bundle(bundle(architecture=architecture), WEIGHTS, tmp_path / "bundle", recipe="", card="")
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_files_are_added_without_changing_what_the_model_is(folder):
     before = read_bundle(folder)
 

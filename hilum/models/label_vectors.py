@@ -138,11 +138,11 @@ def label_vectors(text: LabelText, findings: Sequence[str], also: Iterable[str] 
     )
 
 
-def closeness(vectors: np.ndarray) -> float:
-    """Mean cosine between two different rows of (n, D); NaN for fewer than two."""
+def closeness(vectors: np.ndarray) -> float | None:
+    """Mean cosine between two different rows of (n, D); null for fewer than two."""
     rows = unit(vectors.astype(np.float64))
     pairs = len(rows) * (len(rows) - 1)
-    return float(((rows @ rows.T).sum() - (rows * rows).sum()) / pairs) if pairs else float("nan")
+    return float(((rows @ rows.T).sum() - (rows * rows).sum()) / pairs) if pairs else None
 
 
 _KEPT: dict[tuple[LabelText, str], np.ndarray] = {}  # raw vectors: every stage of a run asks for the same

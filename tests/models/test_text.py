@@ -1,5 +1,6 @@
 """Label texts as vectors: encoders in the layouts of published ones, prompts, centring, and what is told where none can be had."""
 
+import json
 import sys
 
 import huggingface_hub
@@ -128,12 +129,16 @@ def _cosines(vectors):
 
 def test_closeness_by_hand():
     assert closeness(np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]])) == pytest.approx(2 * 0.5**0.5 / 3)
-    assert np.isnan(closeness(np.ones((1, 2))))
+    assert closeness(np.ones((1, 2))) is None
 
 
-def test_one_finding_alone_has_a_vector():
+def test_one_finding_alone_has_a_vector(tmp_path):
     vectors = label_vectors(LabelText(), ["Mass"])
     assert np.linalg.norm(vectors.of(["Mass"])) == pytest.approx(384**0.5)
+    assert json.loads(json.dumps(vectors.facts(), allow_nan=False))["closeness"] == [None, None]
+    (tmp_path / "text.safetensors").write_bytes(vectors.to_bytes())
+    assert read_label_vectors(tmp_path / "text.safetensors").closeness == (None, None)
+    assert str(vectors) == "by minilm, 1 prompt"
 
 
 def test_prompts_are_filled_and_averaged():
