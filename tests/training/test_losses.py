@@ -133,6 +133,41 @@ def test_dtype_is_kept_and_extremes_are_finite(name, options, dtype):
         assert torch.isfinite(logits.grad).all()
 
 
+ROUNDED = {torch.bfloat16: 2**-7, torch.float16: 2**-9}  # relative: two roundings to 8 and to 11 binary digits
+
+
+def held_to_single_precision(name, options, device, dtype, tolerance):
+    """Entries, mean and gradient of the same logits on a device in a precision against float32 on the CPU; unknown is nothing."""
+    logits, labels, unknown = draw(0, 64, 5)
+    coarse = logits.to(torch.bfloat16)  # the same numbers in every precision
+    holed = labels.float().masked_fill(unknown, math.nan)
+    found = []
+    for place, precision in (("cpu", torch.float32), (device, dtype)):
+        loss = build_loss(name, [1.0, 2.0, 30.0, 400.0, 900.0], 1000, **options).to(place)
+        x = coarse.to(place, precision).detach().requires_grad_()
+        values, mean = loss.elementwise(x, holed.to(place)), loss(x, holed.to(place))
+        mean.backward()
+        assert values.dtype == mean.dtype == x.grad.dtype == precision
+        assert (values[unknown.to(place)] == 0).all()
+        assert (x.grad[unknown.to(place)] == 0).all()
+        found.append([one.detach().float().cpu() for one in (values, mean, x.grad)])
+    for one, other in zip(*found):
+        torch.testing.assert_close(other, one, rtol=tolerance, atol=tolerance * one.abs().max().item() / 100)
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", ROUNDED)
+def test_half_precision_says_what_single_precision_says(name, options, dtype):
+    held_to_single_precision(name, options, "cpu", dtype, ROUNDED[dtype])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@every_loss
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), *ROUNDED.items()])
+def test_a_cuda_device_says_what_the_cpu_says(name, options, dtype, tolerance):
+    held_to_single_precision(name, options, "cuda", dtype, tolerance)
+
+
 @every_loss
 def test_it_moves_to_another_device_whole(name, options):
     """No tensor is left behind: on the meta device, any that is would raise."""
