@@ -14,6 +14,9 @@ from hilum.batches.sampling import SAMPLERS, epoch_length
 from hilum.evaluation.calibration import brier_skill
 from hilum.evaluation.evaluate import evaluate
 from hilum.recipe import RECIPES, load_recipe
+from hilum.sources.phantom.benchmarks import Benchmark, raised_tail
+from hilum.sources.phantom.source import draw_benchmark
+from hilum.sources.phantom.worlds import WORLDS
 from hilum.tables import Predictions, finding_names, labels_of, read_studies, write_predictions, write_studies
 from hilum.training.inputs import split_studies
 from hilum.training.plan import check_recipe
@@ -341,3 +344,30 @@ def test_the_first_studies_are_taken_by_whole_patients(bench, data, tmp_path):
             patients == whole.filter(split=split)["patient_id"].unique(maintain_order=True).to_list()[: len(patients)]
         )
         assert kept.height == whole.filter(pl.col("patient_id").is_in(patients)).height
+
+
+def test_a_quick_run_of_two_rows_and_what_is_trained_is_not_trained_again(bench, tmp_path, monkeypatch, capsys):
+    systems, runs = bench("systems"), bench("system_runs")
+    world = raised_tail(WORLDS["cxr-lt-2023"]).changed("few")
+    drawn = draw_benchmark(tmp_path / "few", "few", Benchmark(world, size=32, train=40, valid=16, test=32, labelled=16))
+    for name, one in (("studies", drawn.studies), ("truth", drawn.truth)):
+        write_studies(one, tmp_path / "few" / f"{name}.parquet", label_level="study", note=drawn.note)
+    words = ["systems.py", str(tmp_path / "few"), str(tmp_path / "work"), "--quick", "--only"]
+    monkeypatch.setattr("sys.argv", [*words, "rule-normal-gates-power-5", "reference-another-seed"])
+    monkeypatch.setattr("hilum.training.run_folder.draw_curves", lambda rows, path: None)
+    before = (RECIPES / "README.md").read_text()
+    systems.main()
+    said = capsys.readouterr().out
+    for row in ("BCE", "Rule: normal gates, power .5", "reference", "reference, another seed", "ridge on 16 x 16"):
+        assert f"\n| {row} |" in said
+    assert "\n| Focal |" not in said
+    assert (RECIPES / "README.md").read_text() == before, "a part of the rows makes no page"
+
+    def never(*given, **options):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(runs, "train_stage", never)
+    monkeypatch.setattr("hilum.reproductions.runs.train", never)
+    systems.main()
+    again = capsys.readouterr().out
+    assert again[again.index("# The recipes") :] == said[said.index("# The recipes") :]
