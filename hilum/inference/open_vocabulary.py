@@ -19,7 +19,8 @@ def asked_about(bundle: Bundle, findings: Sequence[str], text_model: str | None 
     """These findings as the bundle spells them, in this order, and the vectors float32 (F, D) to ask its model by.
 
     findings: names in any spelling that hilum knows, or words of one's own, which the bundle's text encoder embeds: then
-    the package of the extra `text` is needed. text_model: the encoder's folder, where the bundle's own cannot be had.
+    the package of the extra `text` is needed. text_model: the encoder's folder or hub name, where the bundle's own is not
+    on this machine: what a bundle names is never fetched.
     Raises InputError for a closed bundle, a finding named twice, and a name that is nearly a known one.
     """
     labels = carried_labels(bundle)
@@ -44,8 +45,8 @@ def vectors_for(labels: LabelVectors, witness: str, names: Sequence[str], text_m
 
 
 @lru_cache(maxsize=1)
-def _encoder(source: LabelText) -> Encode:
-    return source.encoder()
+def _encoder(source: LabelText, fetch: bool) -> Encode:
+    return source.encoder(fetch=fetch)
 
 
 def _embedded(vectors: LabelVectors, witness: str, findings: Sequence[str], model: str | None) -> np.ndarray:
@@ -54,7 +55,7 @@ def _embedded(vectors: LabelVectors, witness: str, findings: Sequence[str], mode
     prompts, against = tuple(told["prompts"]), tuple(told.get("against", ()))
     source = LabelText(told["name"], model or told["model"], told["pooling"], prompts, against)
     try:
-        raw = _encoder(source)([witness, *findings])
+        raw = _encoder(source, model is not None)([witness, *findings])  # what a bundle names is never fetched
     except HilumError as error:
         raise InputError(
             f"{findings[0]!r} is none of the {len(vectors.names)} labels that this bundle carries, and its text encoder"

@@ -12,10 +12,11 @@ from torch import Tensor
 from hilum.errors import InputError, MachineError, from_os_error
 
 
-def model_folder(name: str | Path, files: Sequence[str], *, what: str = "model") -> Path:
+def model_folder(name: str | Path, files: Sequence[str], *, what: str = "model", fetch: bool = True) -> Path:
     """The folder of a model.
 
     name: a folder, or a hub name such as `microsoft/rad-dino`, of which the files that match `files` (patterns) are fetched.
+    fetch: false takes what was fetched before, and asks no hub.
     Raises InputError where a path is none, MachineError where the hub cannot be reached: one sentence that says how to use a
     local folder.
     """
@@ -27,10 +28,13 @@ def model_folder(name: str | Path, files: Sequence[str], *, what: str = "model")
     try:
         import huggingface_hub as hub
 
-        return Path(hub.snapshot_download(str(name), allow_patterns=list(files), etag_timeout=5))
+        asked: dict[str, Any] = {"allow_patterns": list(files), "etag_timeout": 5, "local_files_only": not fetch}
+        return Path(hub.snapshot_download(str(name), **asked))
     except ImportError as error:
         raise InputError("hub names need the extra text", do="pip install 'hilum[text]', or name a folder") from error
     except Exception as error:  # whatever the library, the network or the proxy makes of it
+        if not fetch:
+            raise InputError(f"the {what} {str(name)!r} is not on this machine", do="name a folder of it") from error
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MachineError(
             f"the {what} {str(name)!r} cannot be fetched from the hub ({first})",

@@ -52,9 +52,9 @@ class LabelText:
             "whiten": self.whiten,
         }
 
-    def encoder(self) -> Encode:
-        """findings or free texts -> raw vectors float32 (n, D), each text by itself."""
-        encode = encoder(self.name, self.model, self.pooling)
+    def encoder(self, *, fetch: bool = True) -> Encode:
+        """findings or free texts -> raw vectors float32 (n, D), each text by itself. fetch: false asks no hub."""
+        encode = encoder(self.name, self.model, self.pooling, fetch=fetch)
 
         def embed(findings: Sequence[str]) -> np.ndarray:
             for_it, against = (

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hilum.errors import InputError, nearest
+from hilum.errors import HilumError, InputError, nearest
 from hilum.models.hub import missing_extra, model_folder
 
 Pooling = Literal["mean", "cls", "pooler"]
@@ -26,29 +26,31 @@ _CLIP_FILES = (*_TOKENS, "open_clip_*")
 class TextModel:
     """An entry of TEXTS.
 
-    load:    makes an encoder of a folder and a pooling.
+    load:    makes an encoder of a folder and a pooling, and may fetch what the folder lacks, or not.
     model:   its name on the hub; null where a folder must be given.
     pooling: how tokens become one vector unless told otherwise; null where the model has a way of its own.
     """
 
-    load: Callable[[Path, Pooling | None], Encode]
+    load: Callable[[Path, Pooling | None, bool], Encode]
     model: str | None
     pooling: Pooling | None
 
 
-def encoder(name: str, model: str | None = None, pooling: Pooling | None = None) -> Encode:
+def encoder(name: str, model: str | None = None, pooling: Pooling | None = None, *, fetch: bool = True) -> Encode:
     """The encoder of that name in TEXTS, each text read by itself, so that no vector depends on the others asked for.
 
     model: a local folder or another name on the hub, such as a finetuned copy. pooling: mean of the tokens, cls (the first
-    of them), or pooler (what a BERT makes of the first).
+    of them), or pooler (what a BERT makes of the first). fetch: false asks no hub, as for a name that a bundle brought along.
     Raises InputError where the package is missing or the folder is none, MachineError where the hub cannot be reached.
     """
     known = check_text(name, model, pooling)
     files = _CLIP_FILES if known.load is _open_clip else _FILES
     packaged = name == "minilm" and model is None
-    folder = _packaged() if packaged else model_folder(model or str(known.model), files, what="text encoder")
+    folder = (
+        _packaged() if packaged else model_folder(model or str(known.model), files, what="text encoder", fetch=fetch)
+    )
     with torch.random.fork_rng([]):  # building a network draws numbers, and the world's generator is not ours
-        return known.load(folder, pooling or known.pooling)
+        return known.load(folder, pooling or known.pooling, fetch)
 
 
 def check_text(name: str, model: str | None = None, pooling: str | None = None) -> TextModel:
@@ -78,11 +80,11 @@ def _packaged() -> Path:
     return folder
 
 
-def _bert(folder: Path, pooling: Pooling | None) -> Encode:
+def _bert(folder: Path, pooling: Pooling | None, fetch: bool) -> Encode:
     return _transformer(folder, pooling, "AutoModel")
 
 
-def _t5(folder: Path, pooling: Pooling | None) -> Encode:
+def _t5(folder: Path, pooling: Pooling | None, fetch: bool) -> Encode:
     """The encoder half of a T5."""
     return _transformer(folder, pooling, "T5EncoderModel")
 
@@ -125,9 +127,9 @@ def _transformer(folder: Path, pooling: Pooling | None, kind: str) -> Encode:
     return _each(one)
 
 
-def _open_clip(folder: Path, pooling: Pooling | None) -> Encode:
+def _open_clip(folder: Path, pooling: Pooling | None, fetch: bool) -> Encode:
     """The text tower of an image-text model of `open_clip`, with its projection into the space that images share."""
-    network, split = open_clip_model(folder)
+    network, split = open_clip_model(folder, fetch=fetch)
 
     def one(text: str) -> Tensor:
         encoded: Tensor = network.encode_text(split([text]))[0]
@@ -136,11 +138,11 @@ def _open_clip(folder: Path, pooling: Pooling | None) -> Encode:
     return _each(one)
 
 
-def open_clip_model(folder: Path) -> tuple[Any, Any]:
+def open_clip_model(folder: Path, *, fetch: bool = True) -> tuple[Any, Any]:
     """(model, tokenizer) of a folder with open_clip_config.json and the weights.
 
     A text tower that is a `transformers` network takes its configuration from the folder where it has a config.json, else
-    from the model that it names, be it on the hub.
+    from the model that it names, be it on the hub, unless `fetch` is false.
     """
     library, page = needed("open_clip"), folder / "open_clip_config.json"
     try:
@@ -148,7 +150,7 @@ def open_clip_model(folder: Path) -> tuple[Any, Any]:
         if tower := config.get("hf_model_name"):
             own = (folder / "config.json").is_file()
             config |= {
-                "hf_model_name": str(folder if own else model_folder(tower, _TOKENS, what="text tower")),
+                "hf_model_name": str(folder if own else _text_tower(tower, folder, fetch)),
                 "hf_model_pretrained": False,
             }
         network = library.create_model(f"local-dir:{folder}", text_cfg=config, require_pretrained=True)
@@ -158,6 +160,18 @@ def open_clip_model(folder: Path) -> tuple[Any, Any]:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(
             f"this is no open_clip model that can be read ({_first_line(error)})", where=folder, do="check the folder"
+        ) from error
+
+
+def _text_tower(tower: str, folder: Path, fetch: bool) -> Path:
+    """The folder of the network that a text tower is, of which the configuration is read, and no weights."""
+    try:
+        return model_folder(tower, _TOKENS, what="text tower", fetch=fetch)
+    except HilumError as error:
+        raise InputError(
+            f"this folder has no config.json of its text tower, {tower}, and that cannot be had from the hub",
+            where=folder,
+            do=f"put config.json of {tower} into {folder}",
         ) from error
 
 

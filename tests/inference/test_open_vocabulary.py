@@ -1,7 +1,10 @@
 """An open bundle from training to prediction: any finding by name, without the text package, and what is refused."""
 
+import socket
 import subprocess
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -13,9 +16,12 @@ from hilum.cli import app
 from hilum.descriptions import DESCRIPTIONS
 from hilum.errors import InputError
 from hilum.evaluation.ensemble import ensemble
+from hilum.inference.open_vocabulary import asked_about
 from hilum.inference.predict import load, predict
 from hilum.inference.vocabulary import chosen
 from hilum.label_file import FILE, read_label_vectors
+from hilum.serving.own import Askable
+from hilum.serving.problems import Problem
 from hilum.tables import Predictions, read_predictions, read_studies, write_predictions
 from hilum.training.run import train
 from tests.models.text_folders import write_bert
@@ -129,6 +135,30 @@ def test_words_of_ones_own_are_embedded_where_the_encoder_is(runs, tmp_path):
     other = write_bert(tmp_path / "other", hidden=8)
     with pytest.raises(InputError, match="not the text encoder"):
         model.asked(["a coin in the gullet"], str(other))
+
+
+def test_what_a_bundle_names_is_never_fetched(runs, monkeypatch, tmp_path):
+    """Neither by prediction nor by a server; a name that the user gives is."""
+    hub = pytest.importorskip("huggingface_hub")
+    bundle = read_bundle(runs["open"] / "bundle")
+    labels = read_label_vectors(bundle.folder / FILE)
+    labels = replace(labels, text={**labels.text, "model": "owner/encoder"})
+    for module in ("inference.open_vocabulary", "serving.own"):
+        monkeypatch.setattr(f"hilum.{module}.carried_labels", lambda _: labels)
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        server.setblocking(False)
+        with pytest.raises(InputError) as told:
+            asked_about(bundle, ["a coin in the gullet"])
+        assert "'owner/encoder' is not on this machine" in str(told.value)
+        assert len(str(told.value).splitlines()) == 1
+        with pytest.raises(Problem, match="unknown-finding"):
+            Askable(bundle, SimpleNamespace(classifier=None, labels=labels)).own(["a coin in the gullet"])
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    with pytest.raises(InputError, match="cannot be fetched from the hub"):
+        asked_about(bundle, ["a coin in the gullet"], "owner/other")
 
 
 def test_closed_bundles_refuse(runs, tmp_path):

@@ -1,6 +1,8 @@
 """Label texts as vectors: encoders in the layouts of published ones, prompts, centring, and what is told where none can be had."""
 
 import json
+import re
+import socket
 import sys
 
 import huggingface_hub
@@ -10,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hilum.descriptions import DESCRIPTIONS
-from hilum.errors import HilumError, InputError
+from hilum.errors import InputError, MachineError
 from hilum.findings import FINDING_SETS
 from hilum.label_file import read_label_vectors
 from hilum.models.label_vectors import (
@@ -178,13 +180,31 @@ def test_every_finding_is_described():
     assert len(set(DESCRIPTIONS.values())) == len(DESCRIPTIONS)
 
 
-def test_a_hub_out_of_reach_is_told_in_a_sentence(monkeypatch):
-    def gone(*args, **options):
-        raise ConnectionError("no network")
+@pytest.fixture
+def dead_hub(monkeypatch, tmp_path):
+    """A hub on a port of this machine where nobody listens, and nothing kept of what was fetched before."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        yield
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", gone)
-    with pytest.raises(HilumError, match=r"BiomedBERT.*cannot be fetched.*name the folder instead"):
+
+def test_a_hub_out_of_reach_is_told_in_a_sentence(dead_hub):
+    with pytest.raises(MachineError) as told:
         encoder("biomedbert")
+    assert len(str(told.value).splitlines()) == 1
+    assert re.search(r"BiomedBERT.*cannot be fetched.*name the folder instead", str(told.value))
+
+
+@pytest.mark.parametrize("fetch", [True, False])
+def test_a_text_tower_without_its_configuration_is_told_what_to_bring(dead_hub, tmp_path, fetch):
+    folder = write_open_clip(tmp_path / "clip")
+    (folder / "config.json").unlink()
+    with pytest.raises(InputError) as told:
+        encoder("biomedclip", str(folder), fetch=fetch)
+    assert str(told.value).endswith(f"Put config.json of nobody/has-this into {folder}.")
+    assert len(str(told.value).splitlines()) == 1
 
 
 def test_a_missing_package_is_named(monkeypatch):
