@@ -19,6 +19,7 @@ import numpy as np
 
 from hilum import __version__
 from hilum.bundle import Bundle, read_bundle, unlisted_files
+from hilum.data.views import first_views
 from hilum.errors import InputError
 from hilum.evaluation.reliability import read_reliability
 from hilum.findings import tiers_by_rule
@@ -188,7 +189,9 @@ class Answerer:
     def prepare(self, pictures: Sequence[Picture], person: Person, own: Own = NOTHING) -> Prepared:
         """The study of these pictures. Raises Problem where they are not of one."""
         check_one_study(pictures)
-        return Prepared(list(pictures), reading_order(pictures)[: self.bundle.views], person, own)
+        ordered = reading_order(pictures)
+        read = [ordered[place] for place in first_views([one.view for one in ordered], self.bundle.views)]
+        return Prepared(list(pictures), read, person, own)
 
     def ask(self, studies: Sequence[Prepared]) -> list[Asked]:
         """What the model says of several studies at once, and of each of their pictures alone; each as if it were asked by itself."""

@@ -133,3 +133,15 @@ def test_the_gate_holds_for_answers_and_for_maps(bundle, gate):
             assert (caught.value.status, "a cat" in caught.value.detail) == (422, True)
     if gate == "flag":
         assert answerer.study([PNG])["distribution"]["reasons"] == ["the image is a cat"]
+
+
+def test_the_lateral_is_read_before_a_fifth_frontal(bundle):
+    answerer = Answerer(bundle)
+    frontals = [png(np.roll(CHEST, 5 * k, axis=1)) for k in range(1, 5)]
+    with Decoder() as decoder:
+        pictures = [
+            picture_of(data, k, decoder, answerer.bundle.pixels, view=view)
+            for k, (data, view) in enumerate([*((one, "PA") for one in frontals), (PNG, "LATERAL")])
+        ]
+    study = answerer.prepare(pictures, Person())
+    assert [one.view for one in study.read] == ["PA"] * (answerer.bundle.views - 1) + ["LATERAL"]

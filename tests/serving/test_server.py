@@ -108,8 +108,8 @@ def test_copies_and_the_fifth_view_are_not_read(server):
     assert twice.json()["findings"][0]["views"][1] is None
     five = [png(np.roll(CHEST, 7 * k, axis=1)) for k in range(5)]
     assert [image["warnings"] for image in post(server, *five, view=["unknown", "PA", "AP", "PA", "AP"]).json()["images"]] == [
-        ["not-read"], [], [], [], []
-    ]  # fmt: skip
+        [], [], [], [], ["not-read"]
+    ], "one of each kind, then on in order: the unknown view is read, the second AP is not"  # fmt: skip
 
 
 def test_the_same_question_gets_the_same_answer(server):
