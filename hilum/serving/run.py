@@ -6,10 +6,11 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TextIO
+from typing import Any, TextIO
 
 import uvicorn
 
@@ -24,12 +25,13 @@ _REFUSED: dict[int | None, tuple[str, str]] = {
     errno.EACCES: ("ports below 1024 need a right that you have not", "choose another with --port"),
     errno.EADDRNOTAVAIL: ("this is no address of this machine", "name another with --host"),
 }
+_HEARD = 1.0  # seconds in which who was let in last must have asked
 _LAST = 20  # seconds that requests in flight have at the end
 
 
 class Server(uvicorn.Server):
     """uvicorn that says it is leaving before it stops listening: for `drain` seconds new requests are answered, and told not to
-    come again; then the last ones are finished. A second signal ends it at once.
+    come again; then the last ones are let in and finished. A second signal ends it at once.
     """
 
     def __init__(self, config: uvicorn.Config, settings: Settings, leave: Callable[[], None]):
@@ -46,6 +48,45 @@ class Server(uvicorn.Server):
 
     def _stop(self) -> None:
         self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Whoever has knocked by now is let in and heard, so that only those are refused who come later."""
+        loop = asyncio.get_running_loop()
+        for taken in sockets or []:
+            loop.remove_reader(taken)
+        await asyncio.sleep(
+            0.05
+        )  # asyncio cuts off whom it lets in just before it closes: those are connections by then
+        late: list[socket.socket] = []
+        for taken in sockets or []:
+            with suppress(BlockingIOError):
+                while True:
+                    late.append(taken.accept()[0])
+        for door in self.servers:
+            door.close()
+        for line in late:
+            line.setblocking(False)
+            await loop.connect_accepted_socket(self._protocol, line)
+        until = time.monotonic() + _HEARD
+        while (
+            time.monotonic() < until
+            and not self.force_exit
+            and any(map(_has_not_spoken, self.server_state.connections))
+        ):
+            await asyncio.sleep(0.02)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        speaks: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = speaks(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
+
+
+def _has_not_spoken(connection: Any) -> bool:
+    """Whether no request has come on it yet."""
+    return connection.cycle is None and not connection.transport.is_closing()
 
 
 def serve(settings: Settings, say: Callable[[str], None] = lambda line: None) -> None:

@@ -1,109 +1,68 @@
 """A server that is asked too much, asked slowly, asked nonsense by machine, and told to stop in the middle of it."""
 
 import asyncio
-import http.client
-import json
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 
+import numpy as np
 import pytest
 import uvicorn
 
 from hilum.serving.protocol import impatient
-from tests.pixels import dicom_files as d
-from tests.pixels.files import png
 from tests.serving.bundles import Served
+from tests.serving.load import Load, dropped, posted
 
-PNG = png(d.chest())
-
-
-BODY = b'--x\r\nContent-Disposition: form-data; name="files"\r\n\r\n' + PNG + b"\r\n--x--\r\n"
+PLACES, CLIENTS = 2, 40  # R13: twenty for each place
 
 
-def posted(port):
-    """(status, headers, body) of one request on a connection of its own."""
-    line = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
-        line.request("POST", "/api/v1/predict", BODY, {"Content-Type": "multipart/form-data; boundary=x"})
-        answer = line.getresponse()
-        return answer.status, answer.headers, answer.read()
-    finally:
-        line.close()
+@pytest.fixture(scope="module")
+def narrow(bundle, tmp_path_factory):
+    with Served(bundle, tmp_path_factory.mktemp("narrow"), "--places", str(PLACES)) as served:
+        yield served
 
 
-class Load:
-    """Threads that ask without pause, a connection for each request; what they got, by status."""
+def test_overload_is_turned_away_and_who_has_a_place_does_not_notice(narrow):
+    """R13 in short; bench/load.py measures the 99th percentile over a minute.
 
-    def __init__(self, port, threads):
-        self.port, self.over, self.lock = port, threading.Event(), threading.Lock()
-        self.statuses, self.answered, self.headers, self.seconds = Counter(), set(), [], []
-        self.threads = [threading.Thread(target=self.ask) for _ in range(threads)]
-        for thread in self.threads:
-            thread.start()
+    Medians, because one pause of a busy machine is a percentile of so few; clients come again sooner than they are told to.
+    """
 
-    def ask(self):
-        while not self.over.is_set():
-            before = time.monotonic()
-            try:
-                status, headers, body = posted(self.port)
-            except (OSError, http.client.HTTPException) as error:
-                with self.lock:
-                    self.statuses[type(error).__name__] += 1
-                time.sleep(0.05)
-                continue
-            with self.lock:
-                self.statuses[status] += 1
-                if status == 200:
-                    self.answered.add(json.loads(body)["request_id"])
-                    self.seconds.append(time.monotonic() - before)
-                else:
-                    self.headers.append(headers)
-            if status == 429:
-                time.sleep(0.02)
+    def measured(clients):
+        with Load(narrow.port, clients, pause=0.25) as load:
+            load.until(lambda statuses: statuses[200] >= 60)
+        return load
 
-    def stop(self):
-        self.over.set()
-        for thread in self.threads:
-            thread.join()
+    measured(PLACES)  # and it is warm
+    ratios = []
+    while len(ratios) < 3 and (not ratios or ratios[-1] >= 2):  # a machine with other work to do may be measured again
+        calm, busy = measured(PLACES), measured(CLIENTS)
+        before = time.monotonic()
+        assert posted(narrow.port)[0] == 200
+        assert time.monotonic() - before < 2, "it recovers at once"
+        assert set(calm.statuses) == {200}, "as many clients as places are never turned away"
+        assert set(busy.statuses) == {200, 429}
+        assert busy.statuses[429] > CLIENTS
+        assert all(int(headers["retry-after"]) >= 1 for headers in busy.headers)
+        ratios.append(np.median(busy.seconds) / np.median(calm.seconds))
+    assert ratios[-1] < 2, ratios
 
 
-def test_overload_is_turned_away_and_a_signal_drops_nothing(bundle, tmp_path):
-    """R13, R16: 24 at once where 2 have a place; then SIGTERM while they ask."""
-    served = Served(bundle, tmp_path, "--places", "2").wait()
-    load = Load(served.port, 24)
-    try:
-        until = time.monotonic() + 60
-        while min(load.statuses[200], load.statuses[429]) < 10 and time.monotonic() < until:
-            time.sleep(0.05)
-        early = Counter(load.statuses)
-        assert set(early) == {200, 429}
-        assert min(early.values()) >= 10
-        assert all(int(headers["retry-after"]) >= 1 for headers in load.headers)
+def test_a_signal_drops_nothing(bundle, tmp_path):
+    """R16: SIGTERM while 24 ask; whoever was let in is answered, and whoever is not finds nobody there."""
+    served = Served(bundle, tmp_path, "--places", str(PLACES)).wait()
+    with Load(served.port, 24) as load:
+        load.until(lambda statuses: min(statuses[200], statuses[429]) >= 10)
+        assert not load.errors
         before = time.monotonic()
         assert served.stop() == 0
         assert time.monotonic() - before < 20
-    finally:
-        load.stop()
-        served.process.kill()
-    lines = [json.loads(line) for line in served.log.read_text().splitlines() if line.startswith("{")]
-    studies = [line for line in lines if line["route"] == "/api/v1/predict"]
-    begun = {line["request_id"] for line in studies if line["status"] == 200}
-    assert begun == load.answered, "every request that the server answered reached its client whole"
-    assert {line["status"] for line in studies} == {200, 429}
-    assert {status for status in load.statuses if isinstance(status, int)} == {200, 429}
-
-
-def test_it_recovers_at_once(server):
-    load = Load(server.port, 24)
-    time.sleep(1)
-    load.stop()
-    before = time.monotonic()
-    assert posted(server.port)[0] == 200
-    assert time.monotonic() - before < 2
+        load.until(lambda statuses: statuses["ConnectionRefusedError"] > 0)
+    assert load.statuses.pop("ConnectionResetError", 0) <= 1, "who knocks in the very instant of closing"
+    assert set(load.statuses) == {200, 429, "ConnectionRefusedError"}
+    assert dropped(served, load) == {}
 
 
 @pytest.fixture
