@@ -20,11 +20,9 @@ def model_folder(name: str | Path, files: Sequence[str], *, what: str = "model",
     Raises InputError where a path is none, MachineError where the hub cannot be reached: one sentence that says how to use a
     local folder.
     """
-    path = Path(name).expanduser()
-    if path.is_dir():
+    check_place(name, what=what)
+    if (path := Path(name).expanduser()).is_dir():
         return path
-    if path.is_absolute() or str(name).startswith((".", "~")) or str(name).count("/") != 1:
-        raise InputError(f"there is no folder of a {what}", where=name, do="name a folder, or a hub name: OWNER/NAME")
     try:
         import huggingface_hub as hub
 
@@ -40,6 +38,14 @@ def model_folder(name: str | Path, files: Sequence[str], *, what: str = "model",
             f"the {what} {str(name)!r} cannot be fetched from the hub ({first})",
             do=f"download {', '.join(files)} of it elsewhere and name the folder instead",
         ) from error
+
+
+def check_place(name: str | Path, *, what: str) -> None:
+    """Raise InputError where a name is neither a folder nor like one on a hub; nothing is fetched."""
+    path = Path(name).expanduser()
+    like = not path.is_absolute() and not str(name).startswith((".", "~")) and str(name).count("/") == 1
+    if not (path.is_dir() or like):
+        raise InputError(f"there is no folder of a {what}", where=name, do="name a folder, or a hub name: OWNER/NAME")
 
 
 def read_json(folder: Path, file: str, *, what: str) -> dict[str, Any]:

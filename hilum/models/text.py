@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hilum.errors import HilumError, InputError, nearest
-from hilum.models.hub import missing_extra, model_folder
+from hilum.models.hub import check_place, missing_extra, model_folder
 
 Pooling = Literal["mean", "cls", "pooler"]
 Encode = Callable[[Sequence[str]], np.ndarray]  # texts -> float32 (n, D)
@@ -63,7 +63,12 @@ def check_text(name: str, model: str | None = None, pooling: str | None = None) 
     if pooling is not None and pooling not in get_args(Pooling):
         raise InputError(f"text encoder {name!r}: pooling is {pooling!r}", do=nearest(pooling, get_args(Pooling)))
     if name != "minilm" and known.model is None and model is None:
-        raise InputError(f"text encoder {name!r} is on no hub", do="name its folder: model.labels.model=FOLDER")
+        raise InputError(
+            f"text encoder {name!r} is on no hub in a form that can be read",
+            do="name its folder: model.labels.model=FOLDER",
+        )
+    if model is not None:
+        check_place(model, what="text encoder")
     return known
 
 
@@ -210,6 +215,8 @@ TEXTS: dict[str, TextModel] = {
     "pubmedbert": _BIOMEDBERT,  # its earlier name
     "biobert": TextModel(_bert, "dmis-lab/biobert-base-cased-v1.2", "pooler"),
     "umlsbert": TextModel(_bert, None, "pooler"),
-    "clinical_t5": TextModel(_t5, "luqh/ClinicalT5-base", "mean"),
+    "clinical_t5": TextModel(
+        _t5, None, "mean"
+    ),  # its public weights (luqh/ClinicalT5-base) are Flax's, which are not read
     "biomedclip": TextModel(_open_clip, "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224", None),
 }

@@ -218,6 +218,8 @@ def test_a_missing_package_is_named(monkeypatch):
     [
         (Choice("pubmdbert"), "did you mean 'pubmedbert'"),
         (Choice("umlsbert"), "name its folder: model.labels.model=FOLDER"),
+        (Choice("clinical_t5"), "name its folder: model.labels.model=FOLDER"),
+        (Choice("biobert", {"model": "my-bert"}), "there is no folder of a text encoder"),
         (Choice("minilm", {"pooling": "men"}), "did you mean 'mean'"),
         (Choice("biomedclip", {"pooling": "cls"}), "leave pooling out"),
         (Choice("minilm", {"prompts": ["{nam}"]}), "cannot be filled"),
