@@ -65,7 +65,7 @@ def export(
     studies: a study table to compare on as well as the phantom's self-test; the rows of `split` where it is split, else all
         of it, the first `limit` studies. Its labels, where it has them, tell mAP and ECE of both. cache: as in `predict`.
     Raises InputError where the answers differ by more than the precision's tolerance (`hilum.inference.parity`); the bundle
-    then stays as it was. int8 needs labelled studies.
+    then stays as it was. int8 needs labelled studies: it takes its ranges from some patients and is judged on the others.
     """
     if precision not in PRECISIONS[to]:
         raise InputError(f"{to} has no {precision} here", do=f"choose {', '.join(PRECISIONS[to])}")
@@ -77,15 +77,20 @@ def export(
     reference = TorchEngine.of(facts)
     test = read_self_test(facts) or self_test_of(facts, reference)
     with tempfile.TemporaryDirectory(prefix="hilum-") as temporary:
-        given = None if studies is None else _given(facts, studies, cache or temporary, split, limit, progress)
+        given, ranges = None, None
+        if studies is not None:
+            apart = _CALIBRATION if precision == "int8" else 0
+            given, ranges = _given(facts, studies, cache or temporary, split, limit, progress, apart)
         told: dict[str, Any] = {}
 
         def change(folder: Path) -> None:
             write_self_test(test, folder)
-            engine = _GRAPHS[to](facts, reference, folder, precision, given)
+            engine = _GRAPHS[to](facts, reference, folder, precision, ranges)
             engine.labels = reference.labels
             told.update(_compared(facts, engine, reference, test, given, progress))
-            accept(precision, [told[part] for part in ("self_test", "added", "given") if part in told])
+            accept(
+                precision, [told[part] for part in ("self_test", "added", "given") if part in told], told["neighbours"]
+            )
             place = folder / f"model.{to}" / PARITY
             known = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
             write_text(place, json.dumps(known | {precision: told}, indent=2) + "\n")
@@ -112,19 +117,33 @@ def self_test_of(bundle: Bundle, engine: Engine) -> SelfTest:
 
 
 def _given(
-    bundle: Bundle, studies: str | Path, cache: str | Path, split: str | None, limit: int, progress: Progress
-) -> Studies:
+    bundle: Bundle,
+    studies: str | Path,
+    cache: str | Path,
+    split: str | None,
+    limit: int,
+    progress: Progress,
+    apart: int = 0,
+) -> tuple[Studies, Studies | None]:
+    """The studies to compare on, and apart from them those of other patients, of `apart` images or a few more."""
     table = read_studies(studies)
     if split and "split" in table.columns:
         table = table.filter(pl.col("split") == split)
+    owner = pl.coalesce("patient_id", "study_id")
+    owners = table.group_by(owner.alias("owner"), maintain_order=True).len()
+    some = owners.filter(pl.col("len").cum_sum() - pl.col("len") < apart).head(owners.height // 2)["owner"]
+    others, table = table.filter(owner.is_in(some.implode())), table.filter(~owner.is_in(some.implode()))
     first = table["study_id"].unique(maintain_order=True).head(limit)
     table = table.filter(pl.col("study_id").is_in(first.implode()))
     if table.is_empty():
         raise InputError(f"the table has no studies of split {split}", where=studies, do="name another with --split")
-    images = build_cache(table, cache, **bundle.pixels.as_dict(), progress=progress)
+    if apart and others.is_empty():
+        raise InputError("the table has one patient", where=studies, do="name one of several: some to take ranges from")
+    images = build_cache(pl.concat([others, table]), cache, **bundle.pixels.as_dict(), progress=progress)
     findings = [name for name in bundle.findings if name in table.columns]
     labelled = bundle.findings if len(findings) == len(bundle.findings) else []
-    return Studies(table, images, labelled, views=bundle.views)
+    given = Studies(table, images, labelled, views=bundle.views)
+    return given, Studies(others, images, [], views=bundle.views) if apart else None
 
 
 def _compared(
@@ -211,7 +230,7 @@ class _ReadOpen(nn.Module):
         return functional_call(self.read, held, (features, present, view, demographics))
 
 
-def _onnx(bundle: Bundle, reference: TorchEngine, folder: Path, precision: str, given: Studies | None) -> Engine:
+def _onnx(bundle: Bundle, reference: TorchEngine, folder: Path, precision: str, ranges: Studies | None) -> Engine:
     place = folder / onnx_engine.FOLDER
     place.mkdir(exist_ok=True)
     write_graphs(reference.classifier, bundle.pixels.size, place, reference.labels)
@@ -259,7 +278,7 @@ def _write(
         )  # fmt: skip
 
 
-def _openvino(bundle: Bundle, reference: TorchEngine, folder: Path, precision: str, given: Studies | None) -> Engine:
+def _openvino(bundle: Bundle, reference: TorchEngine, folder: Path, precision: str, ranges: Studies | None) -> Engine:
     try:
         from hilum.inference import openvino_engine
     except ImportError as error:
@@ -279,10 +298,10 @@ def _openvino(bundle: Bundle, reference: TorchEngine, folder: Path, precision: s
             return openvino_engine.OpenVinoEngine(
                 place / openvino_engine.ENCODE, place / openvino_engine.READ, precision=hint
             )
-        assert given is not None, "int8 takes its ranges from images"
+        assert ranges is not None, "int8 takes its ranges from images"
         from hilum.inference.quantise import quantised
 
-        quantised(graphs / onnx_engine.ENCODE, scratch / "int8.onnx", _first_images(given, _CALIBRATION))
+        quantised(graphs / onnx_engine.ENCODE, scratch / "int8.onnx", _first_images(ranges, _CALIBRATION))
         openvino_engine.convert(scratch / "int8.onnx", place / openvino_engine.ENCODE_INT8)
         return openvino_engine.OpenVinoEngine(place / openvino_engine.ENCODE_INT8, place / openvino_engine.READ)
 

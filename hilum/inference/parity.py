@@ -16,6 +16,8 @@ from hilum.operating_points import calibrated_logits
 # is judged by what it does to a ranking: mAP, over findings with enough positives to be measured.
 TOLERANCES = {"fp32": 1e-4, "bf16": 0.01}
 MAP_LOSS, MIN_POSITIVES = 0.002, 10
+ECE_LOSS = 0.01  # by how much the mean calibration error may grow in less than fp32
+NEIGHBOURS = 1e-5  # by how much a probability may change in fp32 because a study is asked beside others
 OTHERS = (
     1e-6  # by how much a logit may change because further findings are asked about (of its size, where that is above 1)
 )
@@ -46,8 +48,16 @@ def compared(bundle: Bundle, ours: np.ndarray, reference: np.ndarray, labels: np
     return told
 
 
-def accept(precision: str, told: Sequence[dict[str, Any]]) -> None:
-    """Raise InputError unless the comparisons keep to the precision's tolerance."""
+def accept(precision: str, told: Sequence[dict[str, Any]], neighbours: float = 0.0) -> None:
+    """Raise InputError unless the comparisons keep to the precision's tolerance.
+
+    neighbours: the largest change of a probability because a study was asked beside others.
+    """
+    if precision == "fp32" and not neighbours <= NEIGHBOURS:
+        raise InputError(
+            f"a probability changes by {neighbours:.2g} with the studies beside it, more than {NEIGHBOURS:g}: it is not offered",
+            do="use another engine or precision",
+        )
     worst = max(part["largest_difference"] for part in told)
     if precision in TOLERANCES and worst > TOLERANCES[precision]:
         raise InputError(
@@ -69,6 +79,12 @@ def accept(precision: str, told: Sequence[dict[str, Any]]) -> None:
         if maps[0] - maps[1] > MAP_LOSS:
             raise InputError(
                 f"in {precision} mAP falls from {maps[0]:.4f} to {maps[1]:.4f}, by more than {MAP_LOSS}: it is not offered",
+                do="use another engine or precision",
+            )
+    for before, after in (part["ece"] for part in told if precision != "fp32" and "ece" in part):
+        if after - before > ECE_LOSS:
+            raise InputError(
+                f"in {precision} the calibration error grows from {before:.4f} to {after:.4f}, by more than {ECE_LOSS}: it is not offered",
                 do="use another engine or precision",
             )
 

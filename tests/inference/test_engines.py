@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import polars as pl
 import pytest
 
 from hilum.bundle import amend_bundle, read_bundle
@@ -16,6 +17,7 @@ from hilum.inference.parity import accept, compared
 from hilum.inference.predict import load
 from hilum.inference.self_test import largest_difference, read_self_test, sigmoid
 from hilum.operating_points import OperatingPoint
+from hilum.tables import write_studies
 from tests.serving.bundles import ATTENDING, BY_VIEW, CHEXFUSION, SIZE, copied, exported, made_once, write_small_bundle
 from tests.small import FINDINGS, write_small_studies
 
@@ -147,7 +149,7 @@ def test_labelled_studies_are_compared_too(bundle, tmp_path):
     from hilum.inference.engines import open_engine as opened
 
     facts = read_bundle(copy)
-    given = exporting._given(facts, studies, tmp_path / "cache", None, 25, exporting.silent)
+    given, _ = exporting._given(facts, studies, tmp_path / "cache", None, 25, exporting.silent)
     told = exporting._compared(
         facts, opened(facts, "onnx"), opened(facts, "torch"), read_self_test(facts), given, exporting.silent
     )
@@ -158,13 +160,58 @@ def test_labelled_studies_are_compared_too(bundle, tmp_path):
     assert 0 < told["given"]["ece"][0] < 1
 
 
+def test_fp32_must_not_know_its_neighbours():
+    """R19; less than fp32 rounds differently by itself."""
+    same = [{"largest_difference": 0.0}]
+    accept("fp32", same, 1e-6)
+    accept("bf16", same, 1e-3)
+    for neighbours in (2e-5, float("nan")):
+        with pytest.raises(InputError, match="with the studies beside it"):
+            accept("fp32", same, neighbours)
+
+
+def test_a_calibration_that_suffers_is_not_offered():
+    told = {"largest_difference": 0.005, "ece": [0.02, 0.035], "map": [0.5, 0.5]}
+    for precision in ("bf16", "int8"):
+        with pytest.raises(InputError, match=r"calibration error grows from 0\.0200 to 0\.0350"):
+            accept(precision, [told])
+        accept(precision, [told | {"ece": [0.035, 0.03]}])
+
+
+def test_int8_from_some_patients_and_judged_on_others(bundle, tmp_path):
+    pytest.importorskip("openvino")
+    copy, table = copied(bundle, tmp_path / "bundle"), write_small_studies(tmp_path, patients=60)
+    rows = pl.read_parquet(table)
+    chances = load(copy, device="cpu").predict(table)
+    known = [  # the highest and the lowest third, which little things do not put into another order
+        pl.when(pl.col(name).rank() > 0.66 * pl.len()).then(1).when(pl.col(name).rank() < 0.33 * pl.len()).then(0).cast(pl.Int8).alias(name)
+        for name in FINDINGS
+    ]  # fmt: skip
+    labels = chances.select("study_id", *known)
+    write_studies(rows.drop(FINDINGS).join(labels, on="study_id", maintain_order="left"), table, label_level="study")
+    facts = read_bundle(copy)
+    judged, ranges = exporting._given(facts, table, tmp_path / "cache", None, 500, exporting.silent, 64)
+    owners = dict(rows.select("study_id", "patient_id").iter_rows())
+    assert not {owners[one] for one in judged.ids} & {owners[one] for one in ranges.ids}
+    assert len(ranges.rows) >= 64
+    told = export(copy, to="openvino", precision="int8", studies=table, cache=tmp_path / "cache", split=None)
+    assert told["given"]["studies"] == len(judged)
+    assert told["given"]["map"] == pytest.approx([1, 1], abs=0.002)
+    engine = open_engine(read_bundle(copy), "openvino-int8")
+    batch = studies(3, 2, seed=3)
+    difference = largest_difference(engine.logits(*batch), open_engine(facts, "torch").logits(*batch))
+    assert 1e-6 < difference < 0.1, "whole numbers are not quite what torch says"
+
+
 def test_int8_is_judged_by_its_map():
     bundle = type("Facts", (), {"findings": ["Edema"], "operating_points": [OperatingPoint("Edema", 0.5, "", "")]})
     labels = np.array([[1.0]] * 20 + [[0.0]] * 20)
     good = np.concatenate([np.linspace(1, 2, 20), np.linspace(-2, -1, 20)])[:, None].astype(np.float32)
     bad = good.copy()
     bad[:4] *= -1
-    accept("int8", [compared(bundle, good + 0.4, good, labels)])
+    accept("int8", [compared(bundle, good + 0.01, good, labels)])
+    with pytest.raises(InputError, match="the calibration error grows from"):
+        accept("int8", [compared(bundle, 0.5 * good, good, labels)])
     with pytest.raises(InputError, match=r"mAP falls from 1\.0000"):
         accept("int8", [compared(bundle, bad, good, labels)])
     with pytest.raises(InputError, match="only where its mAP has been measured"):
