@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from hilum.serving import schema
@@ -46,6 +47,13 @@ def test_every_command_on_the_page(command, server, tmp_path):
             assert f"`{key}`" in SERVE or key in ("request_id", "research_only"), key
     if "explain" in command:
         assert len(told["maps"]) == 2
+
+
+def test_the_contract_on_paper_is_the_contract(server):
+    """Written anew by the command that docs/how-to/serve.md tells."""
+    kept = (ROOT / "docs/reference/openapi.json").read_text()
+    assert kept == json.dumps(httpx.get(f"{server.url}/api/v1/openapi.json").json(), indent=1) + "\n"
+    assert "docs/reference/openapi.json" in SERVE
 
 
 def test_every_field_and_every_code_stands_on_the_page():
