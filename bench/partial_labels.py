@@ -8,6 +8,7 @@
     ward         labels the 14 of CheXpert; one view of people in bed (AP), findings at 1.3 of it
     university   labels the 26 of CXR-LT 2023; views, beds and prevalences as published
 
+Each has a device of its own, with its own curve, noise and collimator, by which a network can tell the hospital.
 Rare findings are raised to 1.5-3 % before that, so that a thousand test studies hold some of each. All trainings take as many steps, and
 are judged on the true labels of the test studies of all three. Arms: `union` is what `hilum merge` makes, unknown where
 nobody looked; `zeros` is the same table with zeros there, and No Finding of the two lists as one column.
@@ -15,8 +16,10 @@ nobody looked; `zeros` is the same table with zeros there, and No Finding of the
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from zlib import crc32
 
+import cv2
 import numpy as np
 import polars as pl
 from result import save
@@ -36,6 +39,23 @@ from hilum.training.run import train
 RECIPE, TIERS_BY, SIZE, EPOCHS = "phantom_small", "chexfusion-2023", 64, 4
 EVERY = FINDING_SETS["cxr-lt-2023"]
 LABELLED = {"practice": FINDING_SETS["nih"], "ward": FINDING_SETS["chexpert"], "university": EVERY}
+
+
+class Device(NamedTuple):
+    """gamma: of its curve; noise: in grey levels; above, beside: the share of the picture that its collimator hides there."""
+
+    name: str
+    gamma: float
+    noise: float
+    above: float
+    beside: float
+
+
+DEVICES = {
+    "practice": Device("older cassettes", 0.8, 4.0, 0.0, 0.06),
+    "ward": Device("mobile unit", 1.25, 8.0, 0.0, 0.0),
+    "university": Device("flat panel", 1.0, 1.0, 0.04, 0.0),
+}
 SHARED = [name for name in EVERY if all(name in names for names in LABELLED.values())]
 
 
@@ -64,17 +84,12 @@ def draw(folder: Path, quick: bool) -> None:
         )
         made = draw_benchmark(folder / name, name, plan, workers=1, progress=shown)
         assert made.truth is not None
-        hidden = [finding for finding in EVERY if finding not in LABELLED[name]]
-        given = made.studies.filter(pl.col("split") != "test").drop(hidden)
-        if name == "ward":  # its No Finding denies its own list
-            listed = [pl.col(each) for each in LABELLED[name] if each not in ("No Finding", "Support Devices")]
-            normal = (
-                pl.when(pl.any_horizontal(each == 1 for each in listed)).then(0)
-                .when(pl.all_horizontal(each == 0 for each in listed)).then(1)
-            )  # fmt: skip
-            given = given.with_columns(normal.cast(pl.Int8).alias("No Finding"))
+        studies, truth = (taken_by(DEVICES[name], table, folder / name) for table in (made.studies, made.truth))
+        given = studies.filter(pl.col("split") != "test").drop(each for each in EVERY if each not in LABELLED[name])
+        if name == "ward":
+            given = denying_its_own(given)
         write_studies(given, folder / name / "labels.parquet", label_level="study", note=NOTE)
-        truth = made.truth.filter(pl.col("split") == "test")
+        truth = truth.filter(pl.col("split") == "test")
         write_studies(truth, folder / name / "truth.parquet", label_level="study", note=NOTE)
     for what in ("labels", "truth"):
         merged = merge([f"{name}={folder / name / what}.parquet" for name in LABELLED], folder / f"{what}.parquet")
@@ -82,6 +97,39 @@ def draw(folder: Path, quick: bool) -> None:
     write_studies(
         zeros(read_studies(folder / "labels.parquet")), folder / "zeros.parquet", label_level="study", note=NOTE
     )
+
+
+def taken_by(device: Device, table: pl.DataFrame, folder: Path) -> pl.DataFrame:
+    """The study table with the pictures as this device takes them, written to FOLDER/pictures; the same every time."""
+    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    paths = []
+    for image, path in table.select("image_id", "path").iter_rows():
+        paths.append(str(folder / "pictures" / f"{image}.png"))
+        if not Path(paths[-1]).exists():
+            picture = pictured(device, cv2.imread(path, cv2.IMREAD_GRAYSCALE), seed=crc32(image.encode()))
+            cv2.imwrite(paths[-1], picture)
+    return table.with_columns(path=pl.Series(paths), device=pl.lit(device.name))
+
+
+def pictured(device: Device, picture: np.ndarray, seed: int) -> np.ndarray:
+    """A picture uint8 (H, W) as the device takes it."""
+    grey = 255 * (picture / 255) ** device.gamma
+    grey += device.noise * np.random.default_rng(seed).standard_normal(picture.shape)
+    rows, columns = (round(share * side) for share, side in zip((device.above, device.beside), picture.shape))
+    hidden = np.ones(picture.shape, dtype=bool)
+    hidden[rows : len(picture) - rows, columns : picture.shape[1] - columns] = False
+    made: np.ndarray = np.where(hidden, 3, grey.clip(0, 255)).astype(np.uint8)
+    return made
+
+
+def denying_its_own(table: pl.DataFrame) -> pl.DataFrame:
+    """The ward's labels, whose No Finding denies the ward's list: null where one of that is unknown and none present."""
+    listed = [pl.col(each) for each in LABELLED["ward"] if each not in ("No Finding", "Support Devices")]
+    normal = (
+        pl.when(pl.any_horizontal(each == 1 for each in listed)).then(0)
+        .when(pl.all_horizontal(each == 0 for each in listed)).then(1)
+    )  # fmt: skip
+    return table.with_columns(normal.cast(pl.Int8).alias("No Finding"))
 
 
 def zeros(union: pl.DataFrame) -> pl.DataFrame:
