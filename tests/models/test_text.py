@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import sys
+from pathlib import Path
 
 import huggingface_hub
 import numpy as np
@@ -62,6 +63,30 @@ def test_poolings_are_what_they_say(folders):
     for pooling, vector in expected.items():
         found = encoder("biobert", folder, pooling)(["edema of the lung"])[0]
         np.testing.assert_allclose(found, vector.numpy(), atol=1e-6)
+
+
+def test_a_t5_says_what_its_library_says(folders):
+    import transformers
+
+    folder, text = folders["clinical_t5"], "edema of the lung"
+    model, split = (getattr(transformers, kind).from_pretrained(folder) for kind in ("T5EncoderModel", "AutoTokenizer"))
+    with torch.no_grad():
+        hidden = model.eval()(**split(text, return_tensors="pt")).last_hidden_state[0]
+    np.testing.assert_allclose(encoder("clinical_t5", folder)([text])[0], hidden.mean(0).numpy(), atol=1e-6)
+
+
+def test_a_text_tower_says_what_open_clip_says(folders):
+    import open_clip
+
+    folder, asked = folders["biomedclip"], ["edema of the lung", "mass"]
+    page = json.loads((Path(folder) / "open_clip_config.json").read_text())["model_cfg"]
+    tower = page["text_cfg"] | {"hf_model_name": folder, "hf_model_pretrained": False}
+    model = open_clip.CustomTextCLIP(page["embed_dim"], page["vision_cfg"], tower)
+    model.load_state_dict(load_file(Path(folder) / "open_clip_model.safetensors"))
+    split = open_clip.tokenizer.HFTokenizer(folder, context_length=tower["context_length"])
+    with torch.no_grad():
+        theirs = model.eval().encode_text(split(asked)).numpy()
+    np.testing.assert_allclose(encoder("biomedclip", folder)(asked), theirs, atol=1e-5)
 
 
 def test_a_pooler_that_is_not_there_is_not_made_up(tmp_path, capfd):

@@ -48,13 +48,7 @@ def test_prompts_say_what_the_image_text_model_says(data, prompts):
     folder, _ = data
     labels = load_recipe("vlm_prompts_2026").stages[0].model.labels.options
     assert (len(labels["prompts"]), len(labels["against"])) == (7, 6)
-    encode = encoder("biomedclip", str(folder / "clip"))
-
-    def texts(asked):
-        each = [torch.from_numpy(encode([text_of(prompt, name) for name in FINDINGS])).double() for prompt in asked]
-        return torch.stack([torch.nn.functional.normalize(one, dim=1) for one in each]).mean(dim=0)
-
-    goal = torch.nn.functional.normalize(texts(labels["prompts"]) - texts(labels["against"]), dim=1).float()
+    goal = unit(texts(folder, labels["prompts"], FINDINGS) - texts(folder, labels["against"], FINDINGS)).float()
     tower = open_clip.CustomTextCLIP(
         8,
         {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
@@ -65,16 +59,43 @@ def test_prompts_say_what_the_image_text_model_says(data, prompts):
         {key.removeprefix("visual."): value for key, value in held.items() if key.startswith("visual.")}
     )
     model = load(prompts / "bundle", device="cpu")
-    table = read_studies(prompts / "studies.parquet")
-    study = table["study_id"][0]
-    views = table.filter(table["study_id"] == study)["image_id"].to_list()[:4]
-    cache = build_cache(table, folder / "cache", size=32)
-    pixels = torch.from_numpy(cache.images(cache.rows(views))).float() / 255
-    present, view = torch.ones(1, len(views), dtype=torch.bool), torch.ones(1, len(views), dtype=torch.int8)
-    said = model.logits(pixels[None, :, None], present, view)
-    grey = (pixels[:, None] - model.classifier.backbone.mean) / model.classifier.backbone.std
-    image = torch.nn.functional.normalize(tower(grey.expand(-1, 3, -1, -1)).mean(dim=0), dim=0)
+    _, pixels = a_study(folder, prompts)
+    present, view = torch.ones(1, len(pixels), dtype=torch.bool), torch.ones(1, len(pixels), dtype=torch.int8)
+    said = model.logits(pixels[None], present, view)
+    grey = (pixels - model.classifier.backbone.mean) / model.classifier.backbone.std
+    image = unit(tower(grey.expand(-1, 3, -1, -1)).mean(dim=0))
     torch.testing.assert_close(said[0], 10 * goal @ image, atol=1e-4, rtol=1e-4)
+
+
+def unit(vectors):
+    return torch.nn.functional.normalize(vectors, dim=-1)
+
+
+def texts(folder, asked, names):
+    """float64 (F, D): the mean of several prompts, each of length 1, which differ by little."""
+    encode = encoder("biomedclip", str(folder / "clip"))
+    each = [torch.from_numpy(encode([text_of(prompt, name) for name in names])).double() for prompt in asked]
+    return torch.stack([unit(one) for one in each]).mean(dim=0)
+
+
+def a_study(folder, run):
+    """A study of a run, none of whose images is too many, and these: float (V, 1, 32, 32)."""
+    table = read_studies(run / "studies.parquet")
+    cache = build_cache(table, folder / "cache", size=32)
+    study = next(
+        study for (study,), images in table.group_by("study_id", maintain_order=True) if 1 < images.height <= 4
+    )
+    views = cache.rows(table.filter(study_id=study)["image_id"].to_list())
+    return study, torch.from_numpy(cache.images(views)).float()[:, None] / 255
+
+
+@torch.no_grad()
+def probability(model, folder, run, goal):
+    """By hand, of a study: a logistic of the cosine between its mean embedding and a goal (D,)."""
+    study, pixels = a_study(folder, run)
+    image = model.classifier.backbone(pixels).flatten(1).mean(dim=0)
+    head = model.classifier.head
+    return study, torch.sigmoid(head.scale.exp() * unit(goal).float() @ unit(image) + head.bias).item()
 
 
 def test_no_folder_of_this_machine_leaves_with_a_bundle(data, prompts, monkeypatch):
@@ -115,19 +136,34 @@ def test_prompts_train_nothing_and_answer_to_any_name(data, prompts):
     assert (kept.bundle.vocabulary, kept.bundle.licence) == ("open", "mit")
     assert "mimic" in kept.bundle.architecture["backbone"]["facts"]["data"], "what is known of the published one"
     some = kept.predict(prompts / "studies.parquet", findings=["Scoliosis", FINDINGS[0]])
-    assert some["Scoliosis"].is_between(0, 1).all()
+    labels = load_recipe("vlm_prompts_2026").stages[0].model.labels.options
+    goal = texts(folder, labels["prompts"], ["Scoliosis"]) - texts(folder, labels["against"], ["Scoliosis"])
+    study, expected = probability(kept, folder, prompts, goal[0])
+    assert some.filter(study_id=study)["Scoliosis"].item() == pytest.approx(expected, abs=1e-5)
     assert some[FINDINGS[0]].equals(kept.predict(prompts / "studies.parquet")[FINDINGS[0]])
 
 
 def test_lora_on_an_image_text_model_stays_open(data, tmp_path):
+    from safetensors.torch import load_file
+
     folder, options = data
-    said: list[str] = []
-    run = train("lora_vlm_2024", [*options, *of_clip(folder)], run=tmp_path / "run", say=said.append)
-    assert any(line.startswith("lora ") for line in said)
+    lines: list[str] = []
+    run = train("lora_vlm_2024", [*options, *of_clip(folder)], run=tmp_path / "run", say=lines.append)
+    assert any(line.startswith("lora ") for line in lines)
     model = load(run / "bundle", device="cpu")
     assert model.bundle.vocabulary == "open"
     assert not [key for key in model.classifier.state_dict() if "lora" in key]
-    assert model.predict(run / "studies.parquet", findings=["Bulla"])["Bulla"].is_between(0, 1).all()
+    held = load_file(folder / "clip" / "open_clip_model.safetensors")
+    names = ("blocks.0.attn.qkv.weight", "blocks.0.mlp.fc1.weight")
+    theirs = [held[f"visual.transformer.resblocks.0.{name}"] for name in ("attn.in_proj_weight", "mlp.c_fc.weight")]
+    moved = [model.classifier.state_dict()[f"backbone.network.{ours}"] - before for ours, before in zip(names, theirs)]
+    assert [int(torch.linalg.matrix_rank(change, atol=1e-7)) for change in moved] == [8, 8], "of LoRA's rank"
+    assert not torch.equal(model.classifier.head.scale, torch.tensor(10.0).log()), "the scale learns"
+    asked = load_recipe("lora_vlm_2024").stages[0].model.labels.options["prompts"]
+    raw = texts(folder, asked, [*FINDINGS, "Bulla"])
+    study, expected = probability(model, folder, run, raw[-1] - raw[:-1].mean(dim=0))
+    said = model.predict(run / "studies.parquet", findings=["Bulla"]).filter(study_id=study)["Bulla"].item()
+    assert said == pytest.approx(expected, abs=1e-4)  # what is left of names that lie close together, less their mean
 
 
 def test_the_metric_recipe_trains_on_label_vectors(data, tmp_path):
