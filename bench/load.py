@@ -4,7 +4,7 @@
 
 Goal R13: of 20 clients for each place those that are let in are answered with a 99th percentile below twice that of as many clients as there
 are places; the others get 429 with Retry-After, nobody a 5xx, and 2 s after the overload an answer comes as before. Calm and
-overload take turns, so that other work on the machine falls on both; clients come again after 0.25 s, sooner than they are told to.
+overload take turns, so that other work on the machine falls on both; clients come again after about 0.25 s, sooner than they are told to.
 Goal R16: SIGTERM under load, each time a fresh server and 24 clients: no request that was let in is dropped, exit within 20 s.
 A small network with random weights; clients and server share the machine.
 """

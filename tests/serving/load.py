@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import random
 import threading
 import time
 from collections import Counter
@@ -25,7 +26,7 @@ def posted(port):
 
 
 class Load:
-    """Threads that ask until `stop`. pause: seconds before one that was turned away comes again, sooner than it was told to.
+    """Threads that ask until `stop`. pause: seconds, more or less, before one that was turned away comes again, sooner than told.
 
     statuses: how many got each, errors by their kind. seconds: of those answered with 200. answered: their request ids.
     headers: of the others. errors: (kind, moment on time.monotonic()).
@@ -77,7 +78,7 @@ class Load:
                 else:
                     self.headers.append(headers)
             if status == 429:
-                self.over.wait(self.pause)
+                self.over.wait(self.pause * random.uniform(0.5, 1.5))  # or they would come in step
 
 
 def dropped(served, load):
