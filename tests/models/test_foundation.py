@@ -17,6 +17,7 @@ from hilum.models.weights import load_weights
 
 transformers = pytest.importorskip("transformers")
 open_clip = pytest.importorskip("open_clip")
+text_folders = pytest.importorskip("tests.models.text_folders")
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 TEXT = {"context_length": 16, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
 TOWERS = {
@@ -228,12 +229,10 @@ def test_what_cannot_be_read_is_said(folders, tmp_path, monkeypatch):
         with pytest.raises(InputError, match="no plain vision transformer"):
             build_backbone("open_clip", 28, weights=str(tmp_path))
 
-    def unreachable(*_, **__):
-        raise OSError("Name or service not known")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
-    with pytest.raises(MachineError, match="name the folder instead"):
+    text_folders.out_of_reach(monkeypatch, tmp_path / "hub")
+    with pytest.raises(MachineError, match=r"rad-dino.*name the folder instead") as told:
         build_backbone("rad_dino", 28)
+    assert len(str(told.value).splitlines()) == 1
     with pytest.raises(InputError, match="hoose a size of 504 or 518"):
         build_backbone("transformers", 512, weights=str(base / "dinov2"))
     (tmp_path / "open_clip_model.safetensors").write_bytes(b"not tensors")

@@ -2,11 +2,9 @@
 
 import json
 import re
-import socket
 import sys
 from pathlib import Path
 
-import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -25,7 +23,7 @@ from hilum.models.label_vectors import (
 )
 from hilum.models.text import TEXTS, check_text, encoder
 from hilum.recipe import Choice
-from tests.models.text_folders import write_bert, write_open_clip, write_t5
+from tests.models.text_folders import out_of_reach, write_bert, write_open_clip, write_t5
 
 NAMES = ("Pleural Effusion", "Mass", "Edema")
 
@@ -207,12 +205,7 @@ def test_every_finding_is_described():
 
 @pytest.fixture
 def dead_hub(monkeypatch, tmp_path):
-    """A hub on a port of this machine where nobody listens, and nothing kept of what was fetched before."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{taken.getsockname()[1]}")
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        yield
+    out_of_reach(monkeypatch, tmp_path / "hub")
 
 
 def test_a_hub_out_of_reach_is_told_in_a_sentence(dead_hub):

@@ -3,10 +3,18 @@
 import json
 from pathlib import Path
 
+import huggingface_hub
+import pytest
 import torch
 import transformers
 
 WORDS = ["pleural", "effusion", "mass", "edema", "fluid", "around", "the", "lung", "of", "a", "hernia", "nodule"]
+
+
+def out_of_reach(monkeypatch: pytest.MonkeyPatch, kept: Path) -> None:
+    """A hub on a port of this machine where nobody listens, and in `kept` nothing of what was fetched before."""
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(kept))
 
 
 def write_bert(folder: Path, hidden: int = 16, pooler: bool = True) -> Path:
