@@ -18,6 +18,7 @@ from hilum.batches.augment import standard, to_float
 from hilum.batches.dataset import Batch, Studies
 from hilum.builders import listed
 from hilum.errors import InputError
+from hilum.inference.averaging import averaged
 from hilum.inference.torch_engine import AsClassifier, torch_logits
 from hilum.models.classifier import Classifier, unpack
 from hilum.progress import Progress, silent
@@ -101,17 +102,6 @@ def tta_logits(
         )  # fmt: skip
         answers.append(logits)
     return averaged(answers, spec.space)
-
-
-def averaged(logits: Sequence[np.ndarray], space: str) -> np.ndarray:
-    """The mean of several logits, as logits: of the logits themselves, or of the probabilities that they stand for."""
-    if len(logits) == 1:
-        return logits[0]
-    stacked = torch.from_numpy(np.stack(logits).astype(np.float64))
-    if space == "logit":
-        return np.asarray(stacked.mean(0).float().numpy())
-    yes, no = F.logsigmoid(stacked).logsumexp(0), F.logsigmoid(-stacked).logsumexp(0)  # of sums: their K cancels
-    return np.asarray((yes - no).float().numpy())
 
 
 def used(spec: PredictSpec) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from hilum.batches.dataset import Studies
 from hilum.bundle import read_bundle, replace_operating_points
 from hilum.cli import app
 from hilum.errors import InputError
+from hilum.inference.averaging import averaged
 from hilum.inference.calibrate import calibrate
 from hilum.inference.predict import Model, load
 from hilum.inference.torch_engine import torch_logits
-from hilum.inference.tta import TTA, averaged, chosen_by, transforms, tta_logits, used
+from hilum.inference.tta import TTA, chosen_by, transforms, tta_logits, used
 from hilum.models.classifier import build_classifier
 from hilum.recipe import ModelSpec, PredictSpec, parse_recipe
 from hilum.tables import read_predictions, read_studies

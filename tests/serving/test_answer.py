@@ -9,7 +9,6 @@ import torch
 from hilum.bundle import amend_bundle, read_bundle
 from hilum.errors import InputError
 from hilum.inference import tta
-from hilum.inference.averaging import averaged
 from hilum.inference.distribution import Judged
 from hilum.inference.explain_files import explain_files
 from hilum.inference.predict import load
@@ -76,12 +75,6 @@ def test_transforms_that_take_torch_are_refused_at_the_start(bundle, tmp_path):
     copy = predicting(bundle, tmp_path / "bundle", tta=["flip", "random:4"])
     with pytest.raises(InputError, match=r"random:4, which takes torch\. Use the engine torch"):
         Answerer(copy)
-
-
-@pytest.mark.parametrize("space", ["probability", "logit"])
-def test_means_are_those_of_predict(space):
-    logits = list(np.random.default_rng(0).normal(0, 20, (3, 40, 5)).astype(np.float32))
-    np.testing.assert_allclose(averaged(logits, space), tta.averaged(logits, space), rtol=1e-6)
 
 
 def test_the_names_without_torch_are_names_of_predict():
