@@ -1,5 +1,6 @@
 """The figures on the page of reproduced tables are those of the stored results."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -33,6 +34,19 @@ def test_every_stored_reproduction_has_a_page():
     elsewhere = {
         "reproduce_chexfusion_views": "docs/why/fusion.md",
         "reproduce_bag_of_tricks": "docs/why/bag-of-tricks.md",
+        "reproduce_label_embeddings": "docs/why/label-text.md",
     }
     for file in (ROOT / "bench/results").glob("reproduce_*.json"):
         assert file.stem in BASELINES or file.name in (ROOT / elsewhere[file.stem]).read_text()
+
+
+def test_the_queries_of_a_decoder(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    made = importlib.import_module("reproduced_page")
+    page = (ROOT / "docs/why/label-text.md").read_text()
+    panel = json.loads((ROOT / "bench/results/reproduce_label_embeddings.json").read_text())["tables"][0]["panels"][0]
+    assert made.table_of(panel) in page
+    shared = above(panel, "random, fixed", "text, name and description, one classifier for all")
+    assert f"costs {interval([-shared[0], -shared[2], -shared[1]])}" in page
+    for row in ("learned", "of the class, projected", "text, the name", "text, name and description"):
+        assert abs(above(panel, "random, fixed", row)[0]) < 0.0035
