@@ -1,4 +1,4 @@
-"""The figures on docs/why/serving.md, written from the stored results of bench/serve.py and bench/http_mutations.py.
+"""The figures on docs/why/serving.md, written from the stored results of bench/serve.py, bench/http_mutations.py and bench/load.py.
 
 python bench/serve_page.py
 """
@@ -61,7 +61,35 @@ def of_damaged_files(told: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-PARTS: dict[str, Callable[[dict[str, Any]], str]] = {"serve": of_engines, "http_mutations": of_damaged_files}
+def of_load(told: dict[str, Any]) -> str:
+    """The table of too many clients, and of signals."""
+    crowd, signals = told["rows"]
+    spoken = {
+        key: ", ".join(f"{value:.0f}" for value in crowd[f"{key}, ms: 50, 95, 99 %"]) for key in ("calm", "overload")
+    }
+    median, slowest = signals["exit, s: median, slowest"]
+    lines = [
+        f"`{told['command']}`, {told['date']}, {told['machine']}, clients and server on the same cores:",
+        "",
+        f"| {crowd['what']}, {crowd['seconds']:g} s | |",
+        "|---|---|",
+        f"| ms of who has a place, alone: 50, 95, 99 % | {spoken['calm']} |",
+        f"| the same in the overload | {spoken['overload']}, {crowd['ratio at 99 %']:g} times as long at 99 % (goal: below 2) |",
+        f"| answers by status | {', '.join(f'{status}: {count:,}' for status, count in crowd['answers'].items())} |",
+        f"| seconds until an answer comes as before | {crowd['recovery, s']:g} |",
+        f"| **{signals['what']}, {signals['stops']} times** | |",
+        f"| requests that were let in, and dropped of them | {signals['accepted requests']:,}, {signals['accepted and dropped']} |",
+        f"| cut off while knocking | {signals['cut off while knocking']} |",
+        f"| seconds until it has ended: median, slowest | {median:g}, {slowest:g} |",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+PARTS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "serve": of_engines,
+    "http_mutations": of_damaged_files,
+    "load": of_load,
+}
 
 
 def main() -> None:

@@ -87,7 +87,7 @@ def test_a_key_made_as_the_page_says_opens_the_door(tmp_path):
     assert read_keys(tmp_path / "keys") == {"ward7": hashlib.sha256(key.encode()).hexdigest()}
 
 
-@pytest.mark.parametrize("name", ["serve", "http_mutations"])
+@pytest.mark.parametrize("name", ["serve", "http_mutations", "load"])
 def test_the_figures_on_the_page_are_those_measured(name):
     """`python bench/serve_page.py` writes them there."""
     sys.path.insert(0, str(ROOT / "bench"))
