@@ -24,9 +24,24 @@ def test_every_row_of_the_views_table(row):
     assert line in PAGE
 
 
-@pytest.mark.parametrize("lower", ["weights learned per finding", "concat"])
+LIKE = [
+    "weighted 7:3, head trained on",
+    "mean of features, head trained on",
+    "weights learned per finding, head trained on",
+]
+
+
+@pytest.mark.parametrize("lower", [*LIKE, "concat"])
 def test_the_transformer_is_above_by_what_the_page_says(lower):
-    assert interval(above(SEVERAL, lower, "CheXFusion")) + " above" in PAGE.replace("\n", " ")
+    found = above(SEVERAL, lower, "CheXFusion")
+    assert interval(found) + " above" in PAGE.replace("\n", " ")
+    assert found[1] > 0, "the sentence says it is"
+
+
+def test_how_much_of_the_gain_is_a_head_that_was_trained_on():
+    on = above(SEVERAL, "weighted 7:3", LIKE[0])
+    assert f"That alone is worth {interval(on)} on 7:3" in PAGE.replace("\n", " ")
+    assert 0.45 < on[0] / above(SEVERAL, "weighted 7:3", "CheXFusion")[0] < 0.6, "half"
 
 
 @pytest.mark.parametrize(
