@@ -91,3 +91,16 @@ def test_every_hospital_has_its_own_device(bench, tmp_path):
     flat = np.full((64, 64), 128, np.uint8)
     noise = {name: bench.pictured(device, flat, seed=1)[8:-8, 8:-8].std() for name, device in bench.DEVICES.items()}
     assert noise == pytest.approx({name: device.noise for name, device in bench.DEVICES.items()}, rel=0.1)
+
+
+def test_what_the_page_says_of_zeros():
+    tiers = next(row["tiers"] for row in AGAINST if (row["from"], row["to"], row["test"]) == ("zeros", "union", "all"))
+    said = PAGE.replace("\n ", "")
+    for tier in ("all", "head"):
+        assert interval(tiers[tier]["difference"]) in said
+        assert tiers[tier]["difference"][1] > 0, "the sentence says that it is above"
+    ward = next(row["tiers"] for row in AGAINST if (row["from"], row["to"], row["test"]) == ("ward", "union", "all"))
+    assert f"gains {interval(ward['all']['difference'])}" in said
+    told = {row["train"]: row for row in ROWS if row["what"] == "entries"}["zeros"]
+    first = next(values for values in told.values() if isinstance(values, list))
+    assert f"zeros tell {first[0]:.3f} cases" in PAGE
