@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/why/fusion.md").read_text()
 TAUGHT = (ROOT / "docs/how-to/self-training.md").read_text()
 FAULTS = json.loads((ROOT / "bench/results/fusion_as_published.json").read_text())
+SPLIT = json.loads((ROOT / "bench/results/split_by_image.json").read_text())
 SELF = json.loads((ROOT / "bench/results/self_training.json").read_text())["rows"]
 EVERY, SEVERAL = json.loads((ROOT / "bench/results/reproduce_chexfusion_views.json").read_text())["tables"][0]["panels"]
 
@@ -68,3 +69,12 @@ def test_what_self_training_brings(row):
     for value in (head["gain"][0], row["tiers"]["tail"]["gain"][0]):
         assert f"{value:+.3f}" in TAUGHT
     assert f"{head['recovered']:.0%}"[:-1] in TAUGHT
+
+
+@pytest.mark.parametrize("row", SPLIT["rows"], ids=lambda row: row["what"])
+def test_what_the_split_by_image_flatters_on_real_images(row):
+    maps = [interval(row[f"map, by {by}"]) for by in ("image", "patient")]
+    gains = [interval(row[f"{measure}, flattered by"], "+") for measure in ("map", "auroc")]
+    assert f"| {' | '.join([row['what'], *maps, *gains])} |" in PAGE
+    assert f"{SPLIT['images']:,} images of {SPLIT['patients']:,} patients" in PAGE
+    assert f"{SPLIT['shared']['image']:.0%}".replace("%", " %") in PAGE
