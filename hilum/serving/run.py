@@ -44,7 +44,8 @@ class Server(uvicorn.Server):
             return
         self._left = True
         self._leave()
-        asyncio.get_running_loop().call_later(self._settings.drain, self._stop)
+        loop = asyncio.get_running_loop()  # between two comparisons of its timers, maybe: they must not change now
+        loop.call_soon_threadsafe(loop.call_later, self._settings.drain, self._stop)
 
     def _stop(self) -> None:
         self.should_exit = True

@@ -1,17 +1,21 @@
 """A server that is asked too much, asked slowly, asked nonsense by machine, and told to stop in the middle of it."""
 
 import asyncio
+import heapq
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import uvicorn
 
 from hilum.serving.protocol import impatient
+from hilum.serving.run import Server
 from tests.serving.bundles import Served
 from tests.serving.load import Load, dropped, posted
 
@@ -142,3 +146,34 @@ def contract(server, examples):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr
     assert "6 selected" in done.stdout
+
+
+def test_a_signal_between_two_comparisons_of_timers_disturbs_none():
+    """A handler runs wherever the interpreter is, in the middle of the loop's heap of timers, too."""
+    left: list[bool] = []
+    server = Server(uvicorn.Config(app=None), SimpleNamespace(drain=0.01), lambda: left.append(True))
+
+    class Meanwhile(asyncio.TimerHandle):
+        """A timer during whose comparison the signal comes."""
+
+        __slots__ = ("moment",)
+
+        @property
+        def _when(self):
+            if not left:
+                server.handle_exit(signal.SIGTERM, None)
+            return self.moment
+
+        @_when.setter
+        def _when(self, moment):
+            self.moment = moment
+
+    async def busy():
+        loop = asyncio.get_running_loop()
+        heapq.heappush(loop._scheduled, Meanwhile(loop.time() + 60, print, (), loop))
+        loop.call_later(0.001, int)  # RuntimeError, if the heap has grown by then
+        await asyncio.sleep(0.1)
+        return server.should_exit
+
+    assert asyncio.run(busy())
+    assert left == [True]
