@@ -78,7 +78,7 @@ def of_load(told: dict[str, Any]) -> str:
         f"| answers by status | {', '.join(f'{status}: {count:,}' for status, count in crowd['answers'].items())} |",
         f"| seconds until an answer comes as before | {crowd['recovery, s']:g} |",
         f"| **{signals['what']}, {signals['stops']} times** | |",
-        f"| requests that were let in, and dropped of them | {signals['accepted requests']:,}, {signals['accepted and dropped']} |",
+        f"| requests answered (200 or 429), and dropped | {signals['accepted requests']:,}, {signals['accepted and dropped']} |",
         f"| cut off while knocking | {signals['cut off while knocking']} |",
         f"| seconds until it has ended: median, slowest | {median:g}, {slowest:g} |",
     ]
