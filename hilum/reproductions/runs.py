@@ -11,6 +11,7 @@ import polars as pl
 
 from hilum.atomic import atomic_folder, ensure_folder, write_text
 from hilum.data.cache import open_cache
+from hilum.data.views import KINDS
 from hilum.errors import InputError
 from hilum.evaluation.ensemble import ensemble
 from hilum.evaluation.joined import join
@@ -241,8 +242,7 @@ def weighted_average(said: pl.DataFrame, views: pl.DataFrame, weights: Mapping[s
     """
     if set(weights) != set(GROUPS):
         raise InputError(f"weights are given for {', '.join(weights)}", do=f"give them for {', '.join(GROUPS)}")
-    group = {"PA": "frontal", "AP": "frontal", "LATERAL": "lateral", "unknown": "other"}
-    weight = pl.col("view").replace_strict({view: float(weights[name]) for view, name in group.items()})
+    weight = pl.col("view").replace_strict({view: float(weights[name]) for view, name in KINDS.items()})
     findings = [name for name in said.columns if name not in ("study_id", "patient_id", "image_id")]
     weighed = said.join(views, on="image_id", how="left", maintain_order="left").with_columns(__weight=weight)
     mean = [
