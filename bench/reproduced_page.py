@@ -3,7 +3,8 @@
     python bench/reproduced_page.py reproduce_bag_of_tricks docs/why/bag-of-tricks.md
 
 A row is its mAP with its interval, the published one, what it has more than the row that the table is held against, and the
-same of rare findings.
+same of rare findings. Of a table that judges studies of several images apart, a row is its mAP of every study and of these, and
+what it has more there than the last row that the table is held against.
 """
 
 import argparse
@@ -28,6 +29,22 @@ def table_of(panel: dict[str, Any]) -> str:
         rows.append(
             [row["name"], ours["all"], printed["all"], beyond(panel, base, row["name"]), ours["tail"], printed["tail"]]
         )
+    return as_markdown(rows)
+
+
+def table_of_two(every: dict[str, Any], several: dict[str, Any]) -> str:
+    """Panels of every study and of some as Markdown: mAP of both, the difference to the last of `against` in the latter, published."""
+    base = several["against"][-1]
+    rows = [["row", "every study", several["name"], f"minus {base}, there", "published"]]
+    for one, other in zip(every["rows"], several["rows"], strict=True):
+        theirs = (one["theirs"] or {}).get("all")
+        ours = [spoken(row["ours"]["all"]) for row in (one, other)]
+        rows.append([one["name"], *ours, beyond(several, base, one["name"]), "" if theirs is None else f"{theirs:.3f}"])
+    return as_markdown(rows)
+
+
+def as_markdown(rows: list[list[str]]) -> str:
+    """Rows, the first of them the heads, as a table."""
     lines = ["".join(f"| {cell} " if cell else "| " for cell in row) + "|" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
@@ -54,7 +71,9 @@ def main() -> None:
         mark = f"<!-- {given.name} of {table['name']} -->"
         if mark not in page:
             raise SystemExit(f"{given.page} has no {mark}")
-        body = f"{mark}\n{table_of(table['panels'][0])}\n<!-- end -->"
+        panels = table["panels"]
+        made = table_of_two(*panels) if len(panels) == 2 else table_of(panels[0])
+        body = f"{mark}\n{made}\n<!-- end -->"
         page = re.sub(re.escape(mark) + r"\n.*?<!-- end -->", lambda _, body=body: body, page, count=1, flags=re.DOTALL)
     given.page.write_text(page)
     print(f"{given.page}: {len(stored['tables'])} tables")
