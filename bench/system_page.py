@@ -252,13 +252,13 @@ def block(table: Mapping[str, Any], entries: Sequence[Entry]) -> list[str]:
     of = {one.name: one for one in entries}
     against = {one["row"]: one["columns"]["all"] for one in table["differences"] if one["over"] == table["baseline"]}
     several = any(row["runs"] > 1 for row in table["rows"])
-    stands = any(one.stand_in for one in entries)
+    stands = any(row.get("stand_in") for row in table["rows"])
     heads = ["row", *(["stands in"] if stands else []), *(["trainings"] if several else []), *HEADINGS]
     heads += ["mAP, difference", "Brier skill", "training s", "reported by its source, on its data"]
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for row in sorted(table["rows"], key=lambda one: -(one["figures"]["all"][0] or 0.0)):
         entry = of.get(row["name"])
-        cells = [row["name"], *([entry.stand_in if entry else ""] if stands else [])]
+        cells = [row["name"], *([row.get("stand_in") or ""] if stands else [])]
         cells += [str(row["runs"])] if several else []
         cells += [spoken(row["figures"][column]) for column in COLUMNS]
         found = against.get(row["name"])

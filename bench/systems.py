@@ -27,6 +27,7 @@ from typing import Any
 import polars as pl
 from floors import floors
 from fusion_as_published import draw
+from part import part_of
 from result import FOLDER, measured_at, save
 from system_page import judged, page
 from system_rows import BASELINE, CANDIDATES, FLOORS, HEAD_RATE, HEADS, RATE, REFERENCE, WHOLE, Entry, chosen
@@ -126,7 +127,7 @@ def table(name: str, given: argparse.Namespace) -> dict[str, Any] | None:
         files, data = head_files(entries, heads, given.seeds), heads.data
         files |= floor_files(read_studies(data.studies), given.work / "floors-heads")
     elif name == "whole":
-        data = part_of(given)
+        data = part(given)
         files = whole_files(entries, data, given.work / "whole", given.epochs, seeds=given.whole_seeds)
         files |= floor_files(read_studies(data.studies), given.work / "floors-whole")
     else:
@@ -146,8 +147,10 @@ def table(name: str, given: argparse.Namespace) -> dict[str, Any] | None:
         replicates=given.replicates,
         least=3 if given.quick else 10,
     )
+    stand_in = {one.name: one.stand_in for one in entries if one.stand_in}
     for row in made["rows"]:
         spent = [one for file in files[row["name"]] if (one := seconds(file)) is not None]
+        row["stand_in"] = stand_in.get(row["name"])  # as it was when measured
         row["seconds"] = sum(spent) / (1 if name == "nih" else len(spent)) if spent else None
     return made | {"how": how(name, given), "command": _command(given)} | measured_at()
 
@@ -166,18 +169,10 @@ def heads_of(given: argparse.Namespace) -> Heads:
     return Heads(data, bundle, given.work / "heads", given.head_epochs)
 
 
-def part_of(given: argparse.Namespace) -> Data:
-    """The first training, validation and test studies of the phantom, whole patients, as a table of their own."""
-    whole = read_studies(given.folder / "studies.parquet")
-    kept = []
-    for split in ("train", "valid", "test"):
-        rows = whole.filter(split=split)
-        patients = rows.group_by("patient_id", maintain_order=True).agg(pl.col("study_id").n_unique())
-        count = int((patients["study_id"].cum_sum() <= getattr(given, split)).sum())
-        kept.append(rows.filter(pl.col("patient_id").is_in(patients["patient_id"].head(count).implode())))
-    file = given.work / "part.parquet"
-    note = studies_metadata(given.folder / "studies.parquet").get("note")
-    write_studies(pl.concat(kept), file, label_level="study", note=note)
+def part(given: argparse.Namespace) -> Data:
+    """The first training, validation and test studies of the phantom."""
+    most = {split: getattr(given, split) for split in ("train", "valid", "test")}
+    file = part_of(given.folder / "studies.parquet", given.work / "part.parquet", most)
     return Data(file, given.folder / "truth.parquet", given.work / "cache-64")
 
 
@@ -259,7 +254,7 @@ def how(name: str, given: argparse.Namespace) -> str:
     return (
         f"64 px, {given.epochs} epochs' steps of single images in batches of 32, AdamW at {RATE:g} (networks without batch"
         f" norm at a third), averaged weights.{told} Second stages on frozen features come on top. Each row's network stands in"
-        " for the one named: the smallest of its kind in timm, from nothing."
+        " for the one named: a small one of its kind, or the nearest in timm, from nothing."
     )
 
 

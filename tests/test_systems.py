@@ -335,7 +335,7 @@ def test_a_table_says_how_it_was_made(bench):
 def test_the_first_studies_are_taken_by_whole_patients(bench, data, tmp_path):
     given = Namespace(folder=tmp_path, work=tmp_path / "work", train=9, valid=5, test=5)
     given.work.mkdir()
-    whole, part = read_studies(data.studies), read_studies(bench("systems").part_of(given).studies)
+    whole, part = read_studies(data.studies), read_studies(bench("systems").part(given).studies)
     for split, most in (("train", 9), ("valid", 5), ("test", 5)):
         kept = part.filter(split=split)
         assert 0 < kept["study_id"].n_unique() <= most
