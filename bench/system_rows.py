@@ -216,7 +216,7 @@ CANDIDATES: list[Entry] = [
     *(Entry(f"Concat 3 x 3, {said}", [_GRID, *_STEPS, *changes]) for said, changes in (
         ("BCE", []), ("Brier", ["loss={name: brier}"]), ("BCE, dropout", ["model.head.dropout=0.5"]), ("weighted asymmetric", ["loss={name: weighted_asymmetric}"]),
         ("LDAM", ["loss={name: ldam, max_margin: 0.5, scale: 30.0}"]), ("logit-adjusted", ["loss={name: logit_adjusted}"]),
-        ("class-aware sampler", ["train.sampler={name: class_aware}"]), ("MixUp", ["train.mix={name: mixup, alpha: 0.2}"]))),
+        ("class-aware sampler", ["train.sampler={name: class_aware}"]))),
     Entry("Transformer", _TRANSFORMER),
 ]  # fmt: skip
 FLOORS = [
