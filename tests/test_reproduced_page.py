@@ -33,6 +33,7 @@ def test_every_row(name, row):
 def test_every_stored_reproduction_has_a_page():
     elsewhere = {
         "reproduce_chexfusion_views": "docs/why/fusion.md",
+        "reproduce_chexfusion_views_32_bit": "docs/why/fusion.md",
         "reproduce_bag_of_tricks": "docs/why/bag-of-tricks.md",
         "reproduce_label_embeddings": "docs/why/label-text.md",
     }
