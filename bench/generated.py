@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import polars as pl
 from part import part_of
 from result import save
@@ -81,6 +80,13 @@ def _images(file: Path) -> int:
     return len(labels_of(rows, finding_names(rows), level="image").ids)
 
 
+def gained(found: dict[str, Any]) -> dict[str, Any]:
+    """A comparison of no generated images with some, turned round: what these add."""
+    without, with_them = found["values"]
+    less, low, high = found["difference"]
+    return {"without": without, "with": with_them, "gain": [-less, -high, -low], "told_apart": found["told_apart"]}
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("folder", type=Path, help=f"where `hilum import phantom --benchmark {NAME}` drew it")
@@ -100,18 +106,17 @@ def main() -> None:
     compared = compare(sides, given.folder / "truth.parquet", common=True, progress=shown)
     rows = []
     for arm, pair in zip(list(runs)[1:], compared["pairs"]):
-        tiers = {row: found["map"] for row in ROWS if (found := pair["macro"][row]) is not None}
+        tiers = {row: gained(found["map"]) for row in ROWS if (found := pair["macro"][row]) is not None}
         extra = extras[arm]
         rows.append({"what": arm, "images": _images(extra) if extra else 0, "tiers": tiers})
         for tier, found in tiers.items():
-            without, with_them = found["values"]
-            print(f"{arm:<44}{tier:<8}{without:.3f} -> {with_them:.3f}   {spoken(found['difference'], '+')}")
-    first = rows[0]["tiers"]["tail"]["values"]
+            print(f"{arm:<44}{tier:<8}{found['without']:.3f} -> {found['with']:.3f}   {spoken(found['gain'], '+')}")
+    first = rows[0]["tiers"]["tail"]
     save(
         {
             "name": "generated",
-            "ours": round(float(np.asarray(first)[1]), 4),
-            "peer": round(float(np.asarray(first)[0]), 4),
+            "ours": round(first["with"], 4),
+            "peer": round(first["without"], 4),
             "unit": "tail mAP on truth, with images of a perfect generator of rare findings and without any",
             "ratio": None,
             "goal": "what generated images bring, and what blurred ones do; there is no target",
