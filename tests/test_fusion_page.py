@@ -45,7 +45,7 @@ def test_the_transformer_is_above_by_what_the_page_says(lower):
 def test_how_much_of_the_gain_is_a_head_that_was_trained_on():
     on = above(SEVERAL, "weighted 7:3", LIKE[0])
     assert f"That alone is worth {interval(on)} on 7:3" in PAGE.replace("\n", " ")
-    assert 0.5 < on[0] / above(SEVERAL, "weighted 7:3", "CheXFusion")[0] < 0.7, "more than half"
+    assert 0.5 < on[0] / above(SEVERAL, "weighted 7:3", "CheXFusion")[0] < 0.6, "more than half"
 
 
 def test_another_first_stage():

@@ -121,7 +121,7 @@ def trained():
     classifier = model(0).train()
     images, labels, _ = draw(256, 1)
     adam = torch.optim.Adam(classifier.parameters(), lr=3e-3)
-    for step in range(120):
+    for step in range(480):
         rows = torch.from_numpy(np.random.default_rng(step).choice(256, 32, replace=False))
         present = torch.ones(32, 1, dtype=torch.bool)
         logits = classifier(images[rows][:, None], present, torch.ones(32, 1, dtype=torch.int8))
@@ -156,13 +156,12 @@ def points(held_out, heats) -> float:
 
 @pytest.mark.parametrize(
     ("method", "least", "most"),
-    [("cells", 0.8, 0.4), ("occlusion", 0.8, 0.4), ("attention", 0.8, 0.4), ("gradcam", 0.5, 0.7)],
+    [("cells", 0.8, 0.4), ("occlusion", 0.8, 0.4), ("attention", 0.8, 0.4), ("gradcam", 0.5, 0.5)],
 )
 def test_maps_show_what_training_taught(trained, held_out, method, least, most):
     """They point at their own square, 1 / 7 of the image; with random weights they are others (Adebayo et al. 2018).
 
-    Grad-CAM++ counts positive gradients alone, so what speaks against a finding may show too, and so does the picture
-    itself whatever the weights: over eight random networks it correlates by .52, the others by .12 to .18.
+    Grad-CAM++ counts positive gradients alone, so what speaks against a finding may show too: less is asked of it.
     """
     learnt = maps(trained, held_out, method)
     assert points(held_out, learnt) > least
