@@ -1,6 +1,7 @@
 """The single-label form: of studies with exactly one finding, which one is it? Balanced accuracy (Holste 2022)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,26 +28,46 @@ def balanced_accuracy(labels: Floats, scores: Floats) -> float:
     return float(recall[found[0] > 0].mean()) if (found[0] > 0).any() else float("nan")
 
 
-def judge_single_label(parts: Sequence[Part], replicates: int, seed: int) -> dict[str, Any]:
-    """Balanced accuracy over all folds together, [value, low, high] with patients drawn, and each finding's recall."""
+@dataclass(frozen=True)
+class Recall:
+    """How often the one finding of a row scores highest, per finding, over all parts together.
+
+    found, called: (F,) rows that have the finding alone, and those of them that are called so; value: (F,) their ratio,
+    NaN where nothing is to be found; replicates: (R, F) the same with patients drawn with replacement.
+    """
+
+    found: Values
+    called: Values
+    value: Values
+    replicates: Values
+
+
+def recall_of(parts: Sequence[Part], replicates: int, seed: int) -> Recall:
+    """Recall of folds, or of trainings that judge the same patients, together; equal seeds draw the same patients."""
     patients = 1 + max(int(part.patients.max()) for part in parts)
     pairs = [_counted(part.labels, part.scores, part.patients, patients) for part in parts]
     found, called = (np.sum(each, axis=0) for each in zip(*pairs))
-    occurs = found.sum(axis=0) > 0
-    recall = _recall(found.sum(axis=0), called.sum(axis=0))
     rng = np.random.default_rng(seed)
-    drawn = np.full((replicates, len(recall)), np.nan)
+    drawn = np.full((replicates, found.shape[1]), np.nan)
     for replicate in drawn:
         times = np.bincount(rng.integers(0, patients, patients), minlength=patients)
         replicate[:] = _recall(times @ found, times @ called)
-    value = float(recall[occurs].mean()) if occurs.any() else float("nan")
-    low, high = centred(value, macro(drawn, occurs)) if occurs.any() else (float("nan"),) * 2
+    sums = found.sum(axis=0), called.sum(axis=0)
+    return Recall(*sums, _recall(*sums), drawn)
+
+
+def judge_single_label(parts: Sequence[Part], replicates: int, seed: int) -> dict[str, Any]:
+    """Balanced accuracy over all folds together, [value, low, high] with patients drawn, and each finding's recall."""
+    recall = recall_of(parts, replicates, seed)
+    occurs = recall.found > 0
+    value = float(recall.value[occurs].mean()) if occurs.any() else float("nan")
+    low, high = centred(value, macro(recall.replicates, occurs)) if occurs.any() else (float("nan"),) * 2
     return {
-        "rows": int(found.sum()),
+        "rows": int(recall.found.sum()),
         "balanced_accuracy": [value, low, high],
         "chance": 1 / occurs.sum() if occurs.any() else float("nan"),
-        "recall": recall.tolist(),
-        "of": found.sum(axis=0).astype(int).tolist(),
+        "recall": recall.value.tolist(),
+        "of": recall.found.astype(int).tolist(),
     }
 
 
