@@ -82,7 +82,7 @@ def run(folder: Path, studies: Path, name: str, *overrides: str) -> Clock:
 def speed(folder: Path, quick: bool) -> dict[str, Any]:
     """Both arms of the same stage, one after the other."""
     name, size, epochs = ("test_resnet", 64, 2) if quick else ("convnext_small", 224, 3)
-    counts = {"train": 32, "valid": 12, "test": 6}
+    counts = {"train": 96, "valid": 24, "test": 6} if not quick else {"train": 32, "valid": 12, "test": 6}
     studies = draw(folder, size, counts)
     same = [f"cache.size={size}", f"model.backbone={{name: {name}}}", "model.head={name: ml_decoder, dim: 256}",
             "freeze=backbone", "augment={name: none}", f"train.epochs={epochs}", "train.batch_size=8", "train.lr=1e-3"]  # fmt: skip
