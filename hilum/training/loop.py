@@ -30,7 +30,7 @@ from hilum.progress import Progress, silent
 from hilum.recipe import PredictSpec, TrainSpec
 from hilum.training.average import MovingAverage
 from hilum.training.checkpoint import load_checkpoint, load_facts, optimizer_tensors, restore_optimizer, save_checkpoint
-from hilum.training.losses import Loss, known_weight
+from hilum.training.losses import Loss
 from hilum.training.optim import OPTIMIZERS, build_optimizer
 from hilum.training.schedule import SCHEDULES, learning_rate
 
@@ -141,12 +141,12 @@ class StageLoop:
         mine = order[step * self.batch : (step + 1) * self.batch][self.fabric.global_rank :: self.fabric.world_size]
         pairs = self.mix(mine, np.random.default_rng([self.spec.seed, self.at.epoch, step, self.fabric.global_rank, 6]))
         parts = pairs.split(min(self.spec.accumulate, len(mine)))
-        known = float(known_weight(*pairs.targets(self.train))) or 1.0
+        whole = float(self.loss.divisor(*pairs.targets(self.train))) or 1.0
         total = 0.0
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
             with self.fabric.no_backward_sync(self.wrapped, enabled=not last):
-                loss = self._loss(part, (self.at.epoch, step, number), known)
+                loss = self._loss(part, (self.at.epoch, step, number), whole)
                 self.fabric.backward(loss)
             total += loss.item()
         if not math.isfinite(total):
@@ -165,7 +165,7 @@ class StageLoop:
             self.average.update(self.model, done)
         return total
 
-    def _loss(self, part: Pairs, key: tuple[int, int, int], known: float) -> Tensor:
+    def _loss(self, part: Pairs, key: tuple[int, int, int], whole: float) -> Tensor:
         """The part's share of the batch's loss, so that accumulated parts give what the whole batch would."""
         batch = self._drawn(part.samples, key, 1)
         if part.partners is not None and part.shares is not None:
@@ -178,7 +178,7 @@ class StageLoop:
             logits = logits_of(self.wrapped, batch, batch.images)
         value: Tensor = self.loss(logits.float(), batch.labels, batch.weights)
         if self.loss.reduction == "mean":
-            value = value * known_weight(batch.labels, batch.weights) / known
+            value = value * self.loss.divisor(batch.labels, batch.weights) / whole
         return value
 
     def _drawn(self, samples: np.ndarray, key: tuple[int, int, int], stream: int) -> Batch:

@@ -69,7 +69,7 @@ class ContrastiveLoop(StageLoop):
         super().__init__(fabric, name, spec, projected, *rest, **options)  # type: ignore[arg-type]
         self.temperature = temperature
 
-    def _loss(self, part: Pairs, key: tuple[int, int, int], known: float) -> Tensor:
+    def _loss(self, part: Pairs, key: tuple[int, int, int], whole: float) -> Tensor:
         batch = self.train.batch(part.samples, np.random.default_rng([self.spec.seed, *key, 1]))
         seeds = [number_from(self.spec.seed, *key, stream) for stream in (2, 5)]
         return self._contrast(self.wrapped, batch.to(self.fabric.device), seeds)

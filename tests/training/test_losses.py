@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hilum.batches.dataset import Studies
 from hilum.errors import InputError
 from hilum.recipe import parse_recipe
-from hilum.training.losses import LOSSES, build_loss, check_loss, known_weight
+from hilum.training.losses import LOSSES, build_loss, check_loss
 from hilum.training.losses.loss import Loss, LossOptions
 from hilum.training.stage import _loss
 from tests import small
@@ -83,7 +83,7 @@ def test_weights_of_entries(name, options, seed, rows):
         doubled[0] = 2.0
         twice = loss(torch.cat([logits, logits[:1]]), torch.cat([labels, labels[:1]]))
         torch.testing.assert_close(loss(logits, labels, doubled), twice)
-    assert known_weight(labels) == known_weight(labels, torch.ones_like(labels)) == labels.numel()
+        assert loss.divisor(labels) == loss.divisor(labels, torch.ones_like(labels)) == labels.numel()
 
 
 @every_loss

@@ -33,13 +33,25 @@ def test_equals_torchs_cross_entropy():
     torch.testing.assert_close(total, F.cross_entropy(logits, truth, reduction="sum"))
 
 
-def test_class_weights_stand_on_the_finding_that_is_there():
+@pytest.mark.parametrize("kind", ["class_balanced", "inverse"])
+def test_class_weights_are_those_of_torchs_cross_entropy(kind):
     logits, truth, labels = made()
-    loss = Softmax(COUNTS, KNOWN, class_weights="class_balanced")
+    loss = Softmax(COUNTS, KNOWN, class_weights=kind)
     weights = loss.positive_weight.float()
     assert weights[3] > weights[0]
-    expected = (weights[truth] * F.cross_entropy(logits, truth, reduction="none")).mean()
-    torch.testing.assert_close(loss(logits, labels), expected)
+    torch.testing.assert_close(loss(logits, labels), F.cross_entropy(logits, truth, weight=weights))
+    total = Softmax(COUNTS, KNOWN, class_weights=kind, reduction="sum")(logits, labels)
+    torch.testing.assert_close(total, F.cross_entropy(logits, truth, weight=weights, reduction="sum"))
+
+
+def test_a_weighed_batch_in_parts_is_the_whole_batch():
+    logits, _, labels = made()
+    loss = Softmax(COUNTS, KNOWN, class_weights="inverse")
+    whole = loss.divisor(labels)
+    parts = [loss(logits[rows], labels[rows]) * loss.divisor(labels[rows]) for rows in (slice(7), slice(7, None))]
+    torch.testing.assert_close(sum(parts) / whole, loss(logits, labels))
+    doubled = loss(logits, labels, torch.full_like(labels, 2.0))
+    torch.testing.assert_close(doubled, loss(logits, labels))
 
 
 def test_mixed_labels_share_the_loss():

@@ -18,7 +18,7 @@ from hilum.training.losses.distribution_balanced import DistributionBalanced
 from hilum.training.losses.dual_weighted_metric import DualWeightedMetric
 from hilum.training.losses.focal import Focal
 from hilum.training.losses.ldam import LDAM
-from hilum.training.losses.loss import Loss, known_weight
+from hilum.training.losses.loss import Loss
 from hilum.training.losses.robust import RobustAsymmetric
 from hilum.training.losses.softmax import Softmax
 from hilum.training.losses.upweighted import upweighted
@@ -99,4 +99,4 @@ def _checked(
     return builder, own, around
 
 
-__all__ = ["LOSSES", "Loss", "build_loss", "check_loss", "known_weight"]
+__all__ = ["LOSSES", "Loss", "build_loss", "check_loss"]

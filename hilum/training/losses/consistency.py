@@ -28,6 +28,9 @@ class Consistent(Loss):
         self.register_buffer("child", child, persistent=False)
         self.register_buffer("parent", parent, persistent=False)
 
+    def divisor(self, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        return self.loss.divisor(labels, weights)
+
     def elementwise(self, logits: Tensor, labels: Tensor) -> Tensor:
         values = self.loss.elementwise(logits, labels)
         p = logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid()

@@ -34,7 +34,7 @@ class Loss(nn.Module):
         in validation losses, too.
     reduction: mean over known entries (a batch without any gives 0), or sum, as published losses differ. Where entries
         are weighed the sum is of weight times loss, and the mean is that sum over the weights of the known entries: an
-        entry of weight 0 is an unknown one. Class weights do not enter the mean's denominator.
+        entry of weight 0 is an unknown one. Class weights do not enter the mean's denominator (`divisor`).
     """
 
     positive_weight: Tensor
@@ -81,12 +81,13 @@ class Loss(nn.Module):
         values = self.elementwise(logits.to(wide), labels)
         total = (values if weights is None else values * weights.to(wide)).sum()
         if self.reduction == "mean":
-            known = known_weight(labels, weights)
-            total = total / known.where(known > 0, 1)
+            divisor = self.divisor(labels, weights)
+            total = total / divisor.where(divisor > 0, 1)
         return total.to(logits.dtype)
 
-
-def known_weight(labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """The weights of the known entries of labels (B, F), summed: their number where none is weighed."""
-    known = ~torch.isnan(labels)
-    return known.sum() if weights is None else weights.masked_fill(~known, 0.0).sum()
+    def divisor(self, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """What the mean of a batch divides its sum by, a scalar that adds up over parts of a batch: the weights of known entries,
+        summed; their number where none is weighed.
+        """
+        known = ~torch.isnan(labels)
+        return known.sum() if weights is None else weights.masked_fill(~known, 0.0).sum()
