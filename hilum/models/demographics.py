@@ -1,4 +1,4 @@
-"""Age and sex beside the image: their numbers stand in every token that a head reads (late concatenation, Pillai 2022)."""
+"""Age and sex beside the image: their numbers stand in every token that a head reads (after Pillai 2022; the way of joining is ours)."""
 
 from collections.abc import Callable
 from functools import partial

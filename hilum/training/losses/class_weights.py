@@ -22,7 +22,8 @@ def weights_of_terms(
         prevalence      e^(1 - pi) on positives and e^pi on negatives (CheXFusion, Kim 2023).
         class_balanced  (1 - beta) / (1 - beta^n), one over the effective number of positives (Cui et al. 2019).
         inverse         1 / pi (the re-weighting RW of Holste et al. 2022).
-        The last two are scaled to sum to their number, as published.
+        The last two are scaled to sum to their number: as published for the first; the other was N / (C n) within a softmax,
+        where the scale is no matter.
     power: the weights are raised to it, after the scaling.
     terms: class_balanced and inverse weigh `positives` alone, or `both` terms of a finding. Their sources have one class
         a sample and weigh the sample by it, so that no rare class is outweighed by the samples without it: in the
