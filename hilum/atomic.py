@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from hilum.errors import from_os_error
+from hilum.errors import InputError, from_os_error
 
 
 @contextmanager
@@ -71,6 +71,20 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def refuse_replacing(output: str | Path, *inputs: str | Path | None) -> None:
+    """Raise InputError where writing `output` would replace one of the inputs, or a file (no table) in a folder among them."""
+    target = Path(output).resolve()
+    for given in inputs:
+        if given is None:
+            continue
+        place = Path(given).resolve()
+        inside = place in target.parents and target.is_file() and target.suffix != ".parquet"
+        if target == place or inside:
+            raise InputError(
+                "this is an input, and inputs are never changed", where=output, do="choose another name with -o"
+            )
 
 
 def ensure_folder(path: str | Path) -> Path:

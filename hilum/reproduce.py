@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from hilum.atomic import ensure_folder, write_text
-from hilum.errors import InputError
+from hilum.errors import InputError, nearest
+from hilum.evaluation.joined import KEYS
 from hilum.findings import FINDING_SETS, TIER_LISTS, finding_set
 from hilum.progress import Progress, silent
 from hilum.recipe import Recipe
@@ -79,6 +80,7 @@ def reproduce(
         progress=progress,
         say=say,
     )
+    _check_judging(read_studies(studies), judge_by, level, tiers, replicates)
     work.check()
     ensure_folder(folder)
     findings = finding_names(read_studies(judge_by))
@@ -154,6 +156,21 @@ def _settler(studies: Path, cache: Path, overrides: Sequence[str]) -> Callable[[
         return replace(recipe, studies=str(studies), findings=findings, split=split, cache=placed)
 
     return settle
+
+
+def _check_judging(table: pl.DataFrame, judge_by: Path, level: Level, tiers: str | None, replicates: int) -> None:
+    """Raise InputError for what would stop the judging, before anything is trained."""
+    if replicates < 2:
+        raise InputError(f"{replicates} replicates make no interval", do="take 2 or more, 1000 for a report")
+    if tiers not in (None, "rule", *TIER_LISTS):
+        raise InputError(f"there is no tier list {tiers!r}", do=nearest(str(tiers), ("rule", *TIER_LISTS)))
+    if "split" in table.columns:
+        parts = table["split"].drop_nulls().unique().to_list()
+        table = table.filter(pl.col("split") == ("test" if "test" in parts else "valid"))
+    key = KEYS[level]
+    if (lost := table.join(read_studies(judge_by), on=key, how="anti")).height:
+        what = f"{lost.height:,} of {table.height:,} images to be judged are not in this table, first {key} {lost[key][0]!r}"
+        raise InputError(what, where=judge_by, do="give the true labels of the same studies")
 
 
 def _theirs(tiers: str, findings: Sequence[str]) -> bool:

@@ -224,6 +224,12 @@ def check_predictions(predictions: Predictions, where: str | Path = "predictions
     table, key = predictions.table, "image_id" if predictions.level == "image" else "study_id"
     if "study_id" not in table.columns or key not in table.columns:
         raise InputError(f"predictions at {predictions.level} level lack the column {key!r}", where=where, do="add it")
+    for name in ("study_id", "patient_id", "image_id"):
+        if name in table.columns and table[name].dtype != pl.String:
+            raise InputError(f"{name} is {table[name].dtype}, not String", where=where, do="store ids as text")
+    if table.is_empty() or not predictions.findings:
+        what = "row" if table.is_empty() else "finding"
+        raise InputError(f"there is no {what} in these predictions", where=where, do="make them with `hilum predict`")
     if table[key].n_unique() < table.height:
         raise InputError(
             f"{key} {table[key].filter(table[key].is_duplicated())[0]!r} has several rows", where=where, do="keep one"
@@ -268,7 +274,13 @@ def read_predictions(path: str | Path) -> Predictions:
     level: Level = (
         "image" if metadata.get("level", "image" if "image_id" in table.columns else "study") == "image" else "study"
     )
-    return check_predictions(Predictions(table=table, level=level, **json.loads(metadata.get("facts", "{}"))), path)
+    try:
+        made = Predictions(table=table, level=level, **json.loads(metadata.get("facts", "{}")))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            "what these predictions say of themselves cannot be read", where=path, do="make them again"
+        ) from error
+    return check_predictions(made, path)
 
 
 def read_kind(path: str | Path, kind: str, maker: str) -> pl.DataFrame:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hilum.errors import InputError
+
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
@@ -36,7 +38,14 @@ def standard(
     rotate: largest angle in degrees; shift: in parts of the side; scale: zoom in 1 +- scale; brightness: added;
     contrast: factor in 1 +- contrast about the mean; gamma: exponent in exp(+-gamma); noise: largest standard deviation;
     erase: chance that one rectangle of 2 to 10 % of the area is blanked; flip: chance of a left-right flip.
+    Raises InputError for a number out of its range.
     """
+    most = {"rotate": 180.0, "shift": 1.0, "scale": 0.99, "brightness": 1.0, "contrast": 1.0, "gamma": 3.0, "noise": 1.0,
+            "erase": 1.0, "flip": 1.0}  # fmt: skip
+    given = (rotate, shift, scale, brightness, contrast, gamma, noise, erase, flip)
+    for (name, highest), value in zip(most.items(), given, strict=True):
+        if not 0 <= value <= highest:
+            raise InputError(f"augment.{name} is {value}", do=f"give 0 to {highest:g}")
 
     def augment(images: Tensor, generator: torch.Generator) -> Tensor:
         """images uint8 (B, V, 1, H, W) -> float (B, V, 1, H, W) in [0, 1]; the generator lives on the images' device."""

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from hilum.batches.context import StudyContext
 from hilum.data.context import Wanted
+from hilum.data.images import none_readable
 from hilum.data.views import first_views
-from hilum.errors import InputError
 from hilum.tables import VIEWS, Level, Uncertain, labels_of
 
 NOTHING = Wanted()
@@ -108,7 +108,7 @@ class Studies:
         all_ids = table[key].unique(maintain_order=True)
         self.without_images: list[str] = all_ids.filter(~all_ids.is_in(readable[key].unique().implode())).to_list()
         if readable.is_empty():
-            raise InputError("none of the studies has a readable image", do="build the cache first with `hilum cache`")
+            raise none_readable(images, table)
         code = pl.col("view").replace_strict({name: i for i, name in enumerate(VIEWS)}, return_dtype=pl.Int8)
         ordered = readable.with_columns(__code=code, __order=order).sort("__order", "image_id")
         grouped = ordered.group_by(__key=key, maintain_order=True).agg("__row", "__code", "image_id")

@@ -88,7 +88,7 @@ def calibrate(
     cache: Annotated[Path, typer.Option(help="A cache folder to use and keep.")] = Path("cache"),
     sensitivity: Annotated[float | None, typer.Option(help="Wanted sensitivity; by default best F1.")] = None,
     split: Annotated[str, typer.Option(help="Rows to use, where the table is split; all = every row.")] = "valid",
-    seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the folds.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
 ) -> None:
     """Give a bundle calibrated probabilities and a threshold per finding."""

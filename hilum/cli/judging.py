@@ -19,9 +19,9 @@ def evaluate(
     ),
     level: Annotated[Level | None, typer.Option(help="What is judged; by default what the predictions are of.")] = None,
     replicates: Annotated[int, typer.Option(help="Bootstrap replicates.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     tiers: Annotated[str, typer.Option(help="rule, or a published list.")] = "rule",
-    min_positives: Annotated[int, typer.Option(help="Positive patients a finding needs to be averaged.")] = 10,
+    min_positives: Annotated[int, typer.Option(min=1, help="Positive patients a finding needs to be averaged.")] = 10,
     average_all: Annotated[
         bool, typer.Option("--average-all", help="Average findings with fewer positives too.")
     ] = False,
@@ -58,7 +58,7 @@ def compare(
     replicates: Annotated[int, typer.Option(help="Bootstrap replicates.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     tiers: Annotated[str, typer.Option(help="rule, or a published list.")] = "rule",
-    min_positives: Annotated[int, typer.Option(help="Positive patients a finding needs to be averaged.")] = 10,
+    min_positives: Annotated[int, typer.Option(min=1, help="Positive patients a finding needs to be averaged.")] = 10,
     common: Annotated[bool, typer.Option("--common", help="Compare on what all files share.")] = False,
 ) -> None:
     """Say which differences between predictions of the same studies are more than chance; all against the first."""
@@ -131,8 +131,9 @@ def rules(
         raise InputError(f"--parent {wrong[0]!r} names no parent", do="write --parent CHILD=PARENT")
     if normal is None and not pairs:
         raise InputError("there is no rule to lay", do="name one with --normal or --parent")
+    parents = {child: [above for name, above in pairs if name == child] for child, _ in pairs}
     made, used = apply_rules(
-        predictions, output, normal=normal, power=power, fit_on=fit_on, studies=studies, parents=dict(pairs)
+        predictions, output, normal=normal, power=power, fit_on=fit_on, studies=studies, parents=parents
     )
     gate = f", others times (1 - {normal})^{used:g}" if used else f", no gate by {normal} was chosen"
     print(f"{made.table.height:,} rows" + (gate if normal else ""))

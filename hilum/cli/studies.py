@@ -69,11 +69,12 @@ def cache(
     tone: Annotated[
         Literal["as_is", "equalize_hist", "window"], typer.Option(help="The tone of the images.")
     ] = "as_is",
-    workers: Annotated[int | None, typer.Option(help="Threads; one per core by default.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; one per core by default.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Also compare every shard with its checksum.")] = False,
 ) -> None:
     """Decode every image once into memory-mapped shards; go on where an interrupted run stopped."""
     from hilum.data.cache import build_cache
+    from hilum.data.images import none_readable
     from hilum.progress import shown
     from hilum.tables import read_studies
 
@@ -82,6 +83,8 @@ def cache(
     if verify:
         images.verify()
     say_unreadable(images.unreadable)
+    if not (images.rows(table["image_id"].to_list()) >= 0).any():
+        raise none_readable(images, table)
     print(f"{len(images.image_ids):,} images of {size} x {size} px in {output}")
     say_next("hilum", "train", *recipe_for(table), f"studies={studies}", f"cache.folder={output}", f"cache.size={size}")
 

@@ -134,7 +134,7 @@ def reproduce(
     table: Annotated[list[str] | None, typer.Option(help="Only this table of it (again for another).")] = None,
     level: Annotated[Level, typer.Option(help="What is scored; theirs are images.")] = "image",
     tiers: Annotated[str | None, typer.Option(help="rule, or a published list; by default theirs.")] = None,
-    replicates: Annotated[int, typer.Option(help="Bootstrap replicates.")] = 1000,
+    replicates: Annotated[int, typer.Option(min=2, help="Bootstrap replicates.")] = 1000,
 ) -> None:
     """Run a published system's tables on any studies; ours beside theirs, and which differences are noise."""
     from hilum.progress import shown

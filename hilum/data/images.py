@@ -82,6 +82,16 @@ def read_spec(folder: str | Path) -> PixelSpec | None:
         raise from_os_error(error, place) from error
 
 
+def none_readable(images: Any, table: pl.DataFrame) -> InputError:
+    """What to say of a table of which `images` holds nothing: the first file that could not be read, and why."""
+    unread = getattr(images, "unreadable", pl.DataFrame(schema=UNREADABLE))
+    unread = unread.filter(pl.col("image_id").is_in(table["image_id"].implode()))
+    if unread.is_empty():
+        return InputError("no readable image of these studies is in the cache", do="build it first with `hilum cache`")
+    what = f"none of {table.height:,} images can be read; of the first: {unread['reason'][0]}"
+    return InputError(what, where=unread["path"][0], do="check that the paths of the table lead to images")
+
+
 def write_facts(folder: Path, spec: PixelSpec, images: int, unreadable: int) -> None:
     """Write cache.json."""
     facts = {"hilum_cache": FORMAT, "hilum": __version__, "spec": spec.as_dict(), "images": images}

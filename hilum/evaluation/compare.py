@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hilum import __version__
-from hilum.atomic import write_text
+from hilum.atomic import refuse_replacing, write_text
 from hilum.errors import InputError, nearest
 from hilum.evaluation.evaluate import notes, plain, positive_patients, tiers_of, training_counts
 from hilum.evaluation.intervals import LEVEL, Fold, Resampled, Values, macro, mean_of_defined, percentile, resample
@@ -65,6 +65,8 @@ def compare(
     if tiers != "rule" and tiers not in TIER_LISTS:
         raise InputError(f"there is no tier list {tiers!r}", do=nearest(tiers, ("rule", *TIER_LISTS)))
     sides = [[side] if isinstance(side, str | Path) else list(side) for side in predictions]
+    if output is not None:
+        refuse_replacing(output, studies, *(file for side in sides for file in side))
     matched = match(sides, studies, level, common=common)
     content = judge(matched, replicates, seed, tiers, min_positives, progress)
     content["note"] = notes(matched.joined, studies)

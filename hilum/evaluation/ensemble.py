@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hilum.atomic import refuse_replacing
 from hilum.errors import InputError, nearest
 from hilum.evaluation.combining import LEARNED, METHODS, Method, Rule, Space, Values, combine, thresholds_of
 from hilum.evaluation.joined import KEYS
@@ -64,6 +65,8 @@ def ensemble(
     """
     rule = Rule(method, space, shared, prior, best)
     _check_rule(rule, len(predictions), len(fit_on), studies)
+    learned_from = [file for member in fit_on for file in ([member] if isinstance(member, str | Path) else member)]
+    refuse_replacing(output, studies, *predictions, *learned_from)
     made = [read_predictions(file) for file in predictions]
     names = _names(predictions)
     _refuse_unlike(made, names)

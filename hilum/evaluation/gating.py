@@ -6,17 +6,20 @@ probability that a rule has moved is no calibrated one any more, and thresholds 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from hilum.atomic import refuse_replacing
 from hilum.errors import InputError, nearest
 from hilum.evaluation.learned_on import learned_on
 from hilum.evaluation.metrics import average_precision
 from hilum.evaluation.ranking import Floats
 from hilum.tables import Predictions, read_predictions, write_predictions
 
+Parents = Mapping[str, str | Sequence[str]]
 POWERS = (0.0, 0.25, 0.5, 1.0, 2.0)
 
 
@@ -31,24 +34,27 @@ def gated(probabilities: Floats, normal: int, power: float) -> Floats:
     return held
 
 
-def raised(probabilities: Floats, findings: Sequence[str], parents: Mapping[str, str]) -> Floats:
-    """(N, F): each parent at least as likely as the likeliest of its children, theirs included. parents: child -> parent.
+def raised(probabilities: Floats, findings: Sequence[str], parents: Parents) -> Floats:
+    """(N, F): each parent at least as likely as the likeliest of its children, theirs included. parents: child -> parent(s).
 
     Raises InputError for a name that is no finding, and where a finding is its own ancestor.
     """
+    above = {child: [given] if isinstance(given, str) else list(given) for child, given in parents.items()}
     place = {name: i for i, name in enumerate(findings)}
-    for name in (*parents, *parents.values()):
+    for name in (*above, *chain(*above.values())):
         if name not in place:
             raise InputError(f"there is no finding {name!r} among the predictions", do=nearest(name, findings))
     higher = probabilities.copy()
-    for child in parents:
-        line, above = [child], child
-        while above in parents:
-            above = parents[above]
-            if above in line:
-                raise InputError(f"{above!r} is its own ancestor", do="correct the pairs of child and parent")
-            higher[:, place[above]] = np.maximum(higher[:, place[above]], probabilities[:, place[child]])
-            line.append(above)
+    for child in above:
+        found, to_follow = set(), list(above[child])
+        while to_follow:
+            parent = to_follow.pop()
+            if parent == child:
+                raise InputError(f"{child!r} is its own ancestor", do="correct the pairs of child and parent")
+            if parent not in found:
+                found.add(parent)
+                to_follow += above.get(parent, [])
+                higher[:, place[parent]] = np.maximum(higher[:, place[parent]], probabilities[:, place[child]])
     return higher
 
 
@@ -72,14 +78,15 @@ def apply_rules(
     power: float | None = None,
     fit_on: str | Path | None = None,
     studies: str | Path | None = None,
-    parents: Mapping[str, str] | None = None,
+    parents: Parents | None = None,
 ) -> tuple[Predictions, float]:
     """Lay the rules upon a predictions table and write OUTPUT; hand it back with the power used, 0 where there is no gate.
 
     normal: the finding that holds the others down. power: how much; without it the best on `fit_on`, predictions of held-out
     studies whose labels stand in `studies`; none of them, and none of their patients, may be among those that are ruled.
-    parents: child -> parent. The note says the rules. Thresholds and calibration go where a rule changes something.
+    parents: child -> its parent, or several. The note says the rules. Thresholds and calibration go where a rule changes something.
     """
+    refuse_replacing(output, predictions, fit_on, studies)
     made = read_predictions(predictions)
     if normal is not None and normal not in made.findings:
         raise InputError(
@@ -87,6 +94,10 @@ def apply_rules(
             where=predictions,
             do=nearest(normal, made.findings),
         )
+    if normal is None and (power is not None or fit_on is not None):
+        raise InputError("a power and what to choose it on are of a gate", do="name the finding that gates as normal")
+    if power is not None and fit_on is not None:
+        raise InputError("the power is given, so there is nothing to choose", do="leave out one of power and fit_on")
     if power is not None and not 0 <= power < float("inf"):
         raise InputError(f"the power of the gate is {power}", do="give 0 or more")
     values = made.table.select(made.findings).to_numpy().astype(np.float32)
@@ -100,7 +111,9 @@ def apply_rules(
         said += [how, *doubts] if used else [f"No gate by {normal} was chosen."]
     if parents:
         values = raised(values, made.findings, parents)
-        pairs = ", ".join(f"{child} < {parent}" for child, parent in parents.items())
+        pairs = ", ".join(
+            f"{child} < {given if isinstance(given, str) else ' and '.join(given)}" for child, given in parents.items()
+        )
         said.append(f"A finding is at least as likely as those that are part of it ({pairs}).")
     table = made.table.with_columns(pl.Series(name, values[:, i]) for i, name in enumerate(made.findings))
     note = " ".join(filter(None, [made.note, *said])) or None

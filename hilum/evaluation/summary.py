@@ -25,7 +25,7 @@ def summary(metrics: dict[str, Any]) -> str:
     averaged = len(metrics["findings"]) - len(metrics["not_scored"])
     floor = macro["map_floor"]
     lines.append(
-        f"{'all':<8}{averaged:>9}  {_interval(macro['map'])}{floor if floor is not None else float('nan'):>6.3f}   {_interval(macro['auroc'])}"
+        f"{'all':<8}{averaged:>9}  {_interval(macro['map'])}{'-' if floor is None else f'{floor:.3f}':>6}   {_interval(macro['auroc'])}"
     )
     if single := metrics.get("single_label"):
         told = _interval(single["balanced_accuracy"]).rstrip()

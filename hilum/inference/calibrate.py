@@ -79,6 +79,9 @@ def calibrate(
     spec = chosen_by(model.bundle.predict)  # as the bundle predicts unless it is told otherwise
     raw = tta_logits(model.classifier, samples, spec, device=model.device, progress=progress)
     labels, scores = samples.labels, sigmoid(raw.astype(np.float64))
+    if not ((labels > 0.5).any(axis=0) & (labels <= 0.5).any(axis=0)).any():
+        advice = "calibrate on studies of which some are labelled positive and others negative"
+        raise InputError("no finding has both a positive and a negative study here", where=studies, do=advice)
     fold = patient_folds(samples.patients, seed)
     strength = choose_strength(labels, scores, fold)
     mapped = cross_fit(labels, scores, fold, strength)

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from hilum.atomic import atomic_path
+from hilum.atomic import atomic_path, refuse_replacing
 from hilum.batches.augment import to_float
 from hilum.batches.dataset import Images
 from hilum.data.cache import build_cache
@@ -57,8 +57,7 @@ def fill_views(
     Raises InputError where output is the input, or the cache holds images of another fit or tone.
     """
     source, target = Path(studies), Path(output)
-    if target.resolve() == source.resolve():
-        raise InputError("the input table is never changed", where=source, do="name another file with -o")
+    refuse_replacing(target, source)
     if not 0 <= confidence <= 1:
         raise InputError(f"confidence {confidence} is no probability", do="give 0 to 1")
     model, facts = load_view_classifier(classifier)

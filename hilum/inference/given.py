@@ -28,8 +28,8 @@ def studies_of(studies: StudiesOrFiles, *, one_study: bool = False) -> pl.DataFr
             raise InputError(
                 "a study table says itself what its studies are", do="leave --one-study out, or give files"
             )
-        return studies if isinstance(studies, pl.DataFrame) else read_studies(_files(studies)[0])
-    table = _of_files(image_files(_files(studies)))
+        return studies if isinstance(studies, pl.DataFrame) else read_studies(paths_of(studies)[0])
+    table = _of_files(image_files(paths_of(studies)))
     if not one_study:
         return table
     if (names := table["patient_id"].drop_nulls().unique(maintain_order=True)).len() > 1:
@@ -43,10 +43,10 @@ def studies_of(studies: StudiesOrFiles, *, one_study: bool = False) -> pl.DataFr
 
 def is_table(studies: StudiesOrFiles) -> bool:
     """Whether this is a study table or its path, rather than image files."""
-    return isinstance(studies, pl.DataFrame) or [file.suffix for file in _files(studies)] == [".parquet"]
+    return isinstance(studies, pl.DataFrame) or [file.suffix for file in paths_of(studies)] == [".parquet"]
 
 
-def _files(studies: StudiesOrFiles) -> list[Path]:
+def paths_of(studies: StudiesOrFiles) -> list[Path]:
     """The paths of what is given."""
     if isinstance(studies, pl.DataFrame):
         return []
@@ -55,6 +55,10 @@ def _files(studies: StudiesOrFiles) -> list[Path]:
 
 def image_files(given: Sequence[Path]) -> list[Path]:
     """The image files among these and beneath folders of them; what is named is taken, whatever it is called."""
+    if tables := [one for one in given if one.suffix == ".parquet"]:
+        raise InputError(
+            "a table stands beside other files", where=tables[0], do="give one study table, or images alone"
+        )
     files = [file for one in given for file in ([one] if not one.is_dir() else sorted(one.rglob("*")))]
     kept = [
         file for file in files if file in given or file.suffix.lower() in IMAGE_SUFFIXES or _is_nameless_dicom(file)

@@ -11,6 +11,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from hilum.atomic import refuse_replacing
 from hilum.batches.dataset import Images, Studies
 from hilum.bundle import Bundle, read_bundle
 from hilum.data.cache import build_cache
@@ -18,7 +19,7 @@ from hilum.data.context import wanted_by
 from hilum.data.seen import seen_by_backbone
 from hilum.errors import InputError
 from hilum.inference.engines import open_engine
-from hilum.inference.given import StudiesOrFiles, studies_of
+from hilum.inference.given import StudiesOrFiles, paths_of, studies_of
 from hilum.inference.open_vocabulary import asked_about
 from hilum.inference.torch_engine import AsClassifier, classifier_of, pick_device
 from hilum.inference.tta import chosen_by, tta_logits, used
@@ -152,6 +153,8 @@ def load(
     if engine != "torch":
         if facts.architecture["fusion"].get("context"):
             raise InputError("this model reads more of a study than its images", do="use the engine torch")
+        if device not in ("auto", "cpu"):
+            raise InputError(f"the engine {engine} runs on the processor, not on {device}", do="leave the device out")
         return Model(facts, AsClassifier(open_engine(facts, engine), facts.findings), torch.device("cpu"))
     return Model(facts, classifier_of(facts, allow_partial=allow_partial), pick_device(device))
 
@@ -175,7 +178,11 @@ def predict(
     expect: str | None = None,
     progress: Progress = silent,
 ) -> Model:
-    """Predict studies and write the predictions table; the model comes back with `.unreadable` filled in."""
+    """Predict studies and write the predictions table; the model comes back with `.unreadable` filled in.
+
+    Raises InputError where the output is one of the inputs.
+    """
+    refuse_replacing(output, bundle, *paths_of(studies))
     model = load(bundle, device=device, engine=engine, expect=expect)
     table = model.predict(
         studies, one_study=one_study, cache=cache, level=level, batch_size=batch_size,

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from hilum.atomic import refuse_replacing
 from hilum.bundle import Bundle
 from hilum.data.pseudo_table import PseudoLabels, read_pseudo, write_pseudo
 from hilum.data.seen import Seen, check_apart
@@ -51,6 +52,7 @@ def pseudo(
     Raises InputError where the rules contradict one another, where the teacher is not calibrated, and where it saw
     patients that the table holds out.
     """
+    refuse_replacing(output, studies, teacher_studies)
     model = load(bundle, device=device, expect=expect)
     check_rules(rules, model.findings)
     if not (is_calibrated(model.bundle.operating_points) or rules.match_prevalence or uncalibrated):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hilum.batches.augment import to_float
 from hilum.batches.dataset import Batch, Studies
 from hilum.bundle import Bundle, read_weights
+from hilum.errors import InputError, nearest
 from hilum.inference.engines import Array, Engine, Reading, Views, labels_of
 from hilum.models.classifier import Classifier, rebuild_classifier
 from hilum.models.context import Context
@@ -20,10 +21,19 @@ from hilum.progress import Progress, silent
 
 
 def pick_device(wish: str = "auto") -> torch.device:
-    """`auto` takes CUDA, then Apple's MPS, then the CPU; else the device of that name."""
-    if wish != "auto":
-        return torch.device(wish)
-    return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+    """`auto` takes CUDA, then Apple's MPS, then the CPU; else the device of that name, such as cuda:1.
+
+    Raises InputError for a name that is none, and for a device that this machine has not.
+    """
+    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    if wish == "auto":
+        return torch.device(next(name for name, count in there.items() if count))
+    name, _, number = wish.lower().partition(":")
+    if name not in there or not (number.isdigit() or not number):
+        raise InputError(f"there is no device {wish!r}", do=nearest(wish, ("auto", *there)))
+    if int(number or 0) >= there[name]:
+        raise InputError(f"this machine has no device {wish}", do="take auto, or cpu")
+    return torch.device(wish.lower())
 
 
 def logits_of(model: "Classifier | AsClassifier", batch: Batch, pixels: Tensor | None = None) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hilum.builders import check_options, choose, listed
+from hilum.errors import InputError
 from hilum.models.backbones import Backbone, build_backbone, check_backbone, rebuild_backbone
 from hilum.models.by_view import ByView, build_by_view, check_by_view, rebuild_by_view
 from hilum.models.context import Context
@@ -130,6 +131,10 @@ def check_model(spec: ModelSpec) -> tuple[Any, Any]:
     fusion, head = choose("fusion", FUSIONS, spec.fusion.name), choose("head", HEADS, spec.head.name)
     check_options("fusion", spec.fusion.name, fusion, spec.fusion.options)
     check_options("head", spec.head.name, head, spec.head.options)
+    for kind, part in (("backbone", spec.backbone), ("fusion", spec.fusion), ("head", spec.head)):
+        for option in ("dropout", "drop_path_rate", "drop_rate"):
+            if not 0 <= (value := part.options.get(option) or 0) < 1:
+                raise InputError(f"model.{kind}.{option} is {value}", do="give 0 to below 1")
     if beside := spec.demographics:
         check_options("demographics", beside.name, listed("demographics", DEMOGRAPHICS, beside.name), beside.options)
     return fusion, head

@@ -103,6 +103,9 @@ def _turned(interval: Sequence[float | None]) -> list[float | None]:
 def _said(panel: Mapping[str, Any]) -> Iterator[str]:
     """Who wins, and how much of the published order is more than noise here."""
     order = panel["order"]
+    if not order["ours"]:
+        yield "No finding has enough positive patients to be averaged."
+        return
     yield f"By our mAP: {' > '.join(order['ours'])}."
     if order["theirs"]:
         yield f"By theirs:  {' > '.join(order['theirs'])}."

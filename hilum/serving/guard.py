@@ -63,6 +63,8 @@ def read_keys(path: Path) -> dict[str, str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise from_os_error(error, path) from error
+    except UnicodeDecodeError as error:
+        raise InputError("this is not a text file", where=path, do="write NAME DIGEST on a line") from error
     keys = {}
     for number, line in enumerate(lines, start=1):
         words = line.partition("#")[0].split()

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from hilum.atomic import atomic_path, ensure_folder
+from hilum.atomic import atomic_path, ensure_folder, refuse_replacing
 from hilum.builders import check_options, listed
 from hilum.errors import InputError
 from hilum.progress import Progress, silent
@@ -71,6 +71,7 @@ def import_studies(
     if source not in _DRAWN:
         _check_root(source, root)
     table, beside = _outputs(Path(output))
+    refuse_replacing(table, *(value for value in options.values() if isinstance(value, str | Path)))
     extra: dict[str, Any] = {"patients": patients} if "patients" in inspect.signature(build).parameters else {}
     imported = build(table.parent if root is None else Path(root), progress=progress, **extra, **options)
     if patients == "unknown":

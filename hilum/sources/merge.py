@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from hilum.atomic import ensure_folder
+from hilum.atomic import ensure_folder, refuse_replacing
 from hilum.errors import InputError
 from hilum.findings import FINDING_SETS, IMPLIES, RELATIVE, aliases, canonical
 from hilum.sources.imported import Imported
@@ -51,8 +51,7 @@ def merge(tables: Sequence[str | Path], output: str | Path, *, parents: bool = F
     patient, and where the output is one of the tables.
     """
     target = Path(output)
-    if any(target.resolve() == Path(placed(place)[1]).resolve() for place in tables):
-        raise InputError("this is one of the tables to merge", where=target, do="choose another name with -o")
+    refuse_replacing(target, *(placed(place)[1] for place in tables))
     merged = unite(tables, parents=parents)
     ensure_folder(target.parent)
     write_studies(merged.studies, target, label_level=merged.label_level, note=merged.note)

@@ -12,7 +12,7 @@ from hilum.data.cache import Cache
 from hilum.data.context import wanted_by
 from hilum.data.seen import seen_by_backbone
 from hilum.data.splits import folds, hold_out
-from hilum.errors import InputError
+from hilum.errors import InputError, nearest
 from hilum.findings import canonical, finding_set
 from hilum.recipe import Choice, ModelSpec, Recipe, SplitSpec, Stage
 from hilum.sources.imported import Imported
@@ -79,6 +79,19 @@ def split_studies(recipe: Recipe) -> StudyTable:
         kept=_kept(table, recipe.split),
         united=read.notes,
     )
+
+
+def findings_of(recipe: Recipe, table: pl.DataFrame) -> list[str]:
+    """What is trained: the findings that the recipe names, else all of the table. Raises InputError for one that it lacks."""
+    there = finding_names(table)
+    findings = there if recipe.findings is None else list(finding_set(recipe.findings))
+    if not findings:
+        raise InputError("no finding is named", do="name some, or leave `findings` out to train all of the table's")
+    if absent := [name for name in findings if name not in there]:
+        where = recipe.studies if isinstance(recipe.studies, str) else recipe.studies[0]
+        advice = f"leave `findings` out, or choose findings it has: {nearest(absent[0], there)}"
+        raise InputError(f"the study table has no finding {absent[0]!r}", where=where, do=advice)
+    return findings
 
 
 def _read(tables: Sequence[str]) -> Imported:

@@ -1,6 +1,7 @@
 """The plan: a recipe held against every builder before any data is opened."""
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from hilum.batches.augment import AUGMENTS
 from hilum.batches.mixing import MIXES
 from hilum.batches.sampling import SAMPLERS
-from hilum.builders import check_options, choose
+from hilum.builders import choose
 from hilum.errors import InputError, nearest
 from hilum.inference.fill_views import check_pixels
 from hilum.inference.torch_engine import pick_device
@@ -29,7 +30,17 @@ from hilum.training.trackers import TRACKERS
 _OF_TRAINING: dict[str, Mapping[str, Callable[..., Any]]] = {
     "sampler": SAMPLERS, "mix": MIXES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES,
 }  # fmt: skip
-_LEAST = {"epochs": 1, "batch_size": 1, "accumulate": 1, "views": 1, "devices": 1}
+_LEAST = {
+    "epochs": 1,
+    "batch_size": 1,
+    "accumulate": 1,
+    "views": 1,
+    "devices": 1,
+    "seed": 0,
+    "patience": 0,
+    "clip": 0,
+    "weight_decay": 0,
+}
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -41,6 +52,7 @@ def check_recipe(recipe: Recipe) -> None:
         if judge := stage.model.backbone.options.get("view_classifier"):
             spec = PixelSpec(recipe.cache.size, recipe.cache.fit, recipe.cache.tone)
             check_pixels(spec, read_view_facts(judge).pixels, where=recipe.cache.folder)
+    PixelSpec(recipe.cache.size, recipe.cache.fit, recipe.cache.tone)
     transforms(recipe.predict.tta)
     if recipe.stages and recipe.stages[-1].objective.name not in ("labels", "none"):
         raise InputError(
@@ -67,7 +79,7 @@ def check_recipe(recipe: Recipe) -> None:
 def _check_stage(stage: Stage, earlier: list[str]) -> None:
     check_model(stage.model)
     check_loss(stage.loss.name, stage.loss.options)
-    check_options("augment", stage.augment.name, choose("augment", AUGMENTS, stage.augment.name), stage.augment.options)
+    stage.augment.build("augment", AUGMENTS)
     for kind, builders in _OF_TRAINING.items():
         getattr(stage.train, kind).build(kind, builders)
     if stage.train.mix.name != "none" and not (stage.train.level == "image" or stage.train.views == 1):
@@ -93,12 +105,15 @@ def _check_stage(stage: Stage, earlier: list[str]) -> None:
         if said := [name for name, given in odd.items() if given]:
             raise InputError(f"stage {stage.name}: {said[0]} does not go with {stage.objective.name}", do="take it out")
     for name, least in _LEAST.items():
-        if getattr(stage.train, name) < least:
+        if not least <= getattr(stage.train, name) < math.inf:
             raise InputError(f"train.{name} is {getattr(stage.train, name)}", do=f"give at least {least}")
     shares = (("warmup", 0.0, 1.0), ("ema", 0.0, 0.99999), ("final_lr", 0.0, 1.0), ("layer_decay", 0.01, 1.0))
     for name, low, high in shares:
         if not low <= getattr(stage.train, name) <= high:
             raise InputError(f"train.{name} is {getattr(stage.train, name)}", do=f"give {low:g} to {high:g}")
+    if stage.train.devices > 1 and "RANK" not in os.environ:
+        count = stage.train.devices
+        raise InputError(f"train.devices is {count}, and this is one process", do=f"start it by torchrun --standalone --nproc-per-node {count} -m -- hilum.cli train ...")  # fmt: skip
     if stage.train.feature_cache == "on" and "backbone" not in stage.freeze:
         raise InputError(
             f"stage {stage.name}: train.feature_cache is on, but the backbone is trained",
@@ -113,7 +128,7 @@ def _check_stage(stage: Stage, earlier: list[str]) -> None:
             raise InputError(
                 "there is no such table of pseudo labels", where=stage.pseudo.table, do="make it with `hilum pseudo`"
             )
-    if stage.train.lr <= 0:
+    if not 0 < stage.train.lr < math.inf:
         raise InputError(f"train.lr is {stage.train.lr}", do="give a number above 0")
     if stage.train.accumulate > stage.train.batch_size:
         raise InputError(

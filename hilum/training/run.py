@@ -8,13 +8,12 @@ import polars as pl
 
 from hilum.data.cache import build_cache
 from hilum.errors import InputError
-from hilum.findings import finding_set
 from hilum.models.classifier import Classifier
 from hilum.progress import Progress, silent
 from hilum.recipe import Recipe, load_recipe
-from hilum.tables import finding_names, read_studies, studies_metadata
+from hilum.tables import read_studies, studies_metadata
 from hilum.training.finish import ask, report, save_bundle
-from hilum.training.inputs import Material, split_studies, with_absolute_paths
+from hilum.training.inputs import Material, findings_of, split_studies, with_absolute_paths
 from hilum.training.loop import Row
 from hilum.training.plan import check_recipe
 from hilum.training.run_folder import RunFolder, fresh_run_folder
@@ -43,11 +42,16 @@ def train(
     if RANK:
         say, progress = (lambda line: None), silent
     say(f"run       {folder.path}")
-    material = _material(folder, plan, progress, say)
     rows: list[Row] = []
     models: dict[str, Classifier] = {}
-    for stage in plan.stages:
-        models[stage.name] = train_stage(stage, plan, material, folder, models, rows, progress=progress, say=say)
+    try:
+        material = _material(folder, plan, progress, say)
+        for stage in plan.stages:
+            models[stage.name] = train_stage(stage, plan, material, folder, models, rows, progress=progress, say=say)
+    except InputError:
+        if not (resume or RANK):
+            folder.take_back()
+        raise
     if RANK:
         return folder.path
     last = plan.stages[-1]
@@ -80,6 +84,7 @@ def _begin(
     plan = with_absolute_paths(load_recipe(recipe, overrides))
     check_recipe(plan)
     studies = split_studies(plan)
+    findings_of(plan, studies.table)
     folder.begin(plan, studies)
     for told in studies.united:
         say(f"studies   {told}")
@@ -91,10 +96,7 @@ def _begin(
 def _material(folder: RunFolder, recipe: Recipe, progress: Progress, say: Say) -> Material:
     """The run's studies with their images decoded."""
     table = read_studies(folder.studies)
-    findings = list(finding_set(recipe.findings)) if recipe.findings else finding_names(table)
-    if absent := [name for name in findings if name not in table.columns]:
-        advice = "choose findings it has, or leave `findings` out"
-        raise InputError(f"the study table has no finding {absent[0]!r}", where=recipe.studies[0], do=advice)
+    findings = findings_of(recipe, table)
     spec = recipe.cache
     images = build_cache(table, spec.folder, size=spec.size, fit=spec.fit, tone=spec.tone, progress=progress)
     if images.bytes <= _VERIFIED:

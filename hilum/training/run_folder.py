@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import platform
+import shutil
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -42,6 +43,11 @@ class RunFolder:
         ensure_folder(self.path)
         write_studies(studies.table, self.studies, label_level=studies.level, note=studies.note)
         write_text(self.recipe, recipe.to_yaml())  # last: a folder with a recipe is a run that can be resumed
+
+    def take_back(self) -> None:
+        """Undo `begin` where nothing was trained yet, so that the corrected command finds the folder free."""
+        if {file.name for file in self.path.iterdir()} <= {self.recipe.name, self.studies.name, self.manifest.name}:
+            shutil.rmtree(self.path)
 
     def join(self, patience: float = 600.0) -> Recipe:
         """The recipe of the run that the first of several processes is about to begin in this folder."""

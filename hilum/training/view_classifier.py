@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from hilum.batches.augment import standard, to_float
 from hilum.data.cache import Cache, build_cache
-from hilum.data.images import read_spec
+from hilum.data.images import none_readable, read_spec
 from hilum.data.splits import hold_out
 from hilum.errors import InputError
 from hilum.evaluation.view_report import judge_views
@@ -64,7 +64,10 @@ def views(
     known, names = _known(studies if isinstance(studies, pl.DataFrame) else read_studies(studies))
     spec = read_spec(cache) or PixelSpec(SIDE)
     images = build_cache(known, cache, **spec.as_dict(), progress=progress)
-    known = known.filter(pl.Series(images.rows(known["image_id"].to_list()) >= 0))
+    seen = known.filter(pl.Series(images.rows(known["image_id"].to_list()) >= 0))
+    if seen.is_empty():
+        raise none_readable(images, known)
+    known, names = _known(seen)
     parts = {name: known.filter(pl.col("split") == name) for name in SPLITS}
     place = pick_device(device)
     model = train_view_classifier(

@@ -53,6 +53,14 @@ def test_a_grandchild_raises_its_grandparent():
         raised(p, FINDINGS, {"Mass": "Lesions"})
 
 
+def test_a_finding_may_have_several_parents():
+    p = np.array([[0.9, 0.1, 0.2, 0.3]], dtype=np.float32)
+    both = {FINDINGS[0]: [FINDINGS[1], FINDINGS[2]], FINDINGS[2]: FINDINGS[3]}
+    assert raised(p, FINDINGS, both).tolist() == [[p[0, 0], p[0, 0], p[0, 0], p[0, 0]]]
+    with pytest.raises(InputError, match="own ancestor"):
+        raised(p, FINDINGS, both | {FINDINGS[3]: [FINDINGS[1], FINDINGS[0]]})
+
+
 def test_the_power_is_the_one_that_ranks_best():
     labels = np.array([[1, 0], [0, 1], [0, 1], [1, 0]], dtype=float)
     helped = np.array([[0.9, 0.6], [0.1, 0.5], [0.1, 0.4], [0.8, 0.7]])

@@ -416,7 +416,7 @@ def test_what_cannot_be_merged(tmp_path):
     a = studies(tmp_path / "a.parquet", [{"image": "1", "Mass": 1}])
     with pytest.raises(InputError, match="no table to merge"):
         merge([], tmp_path / "all.parquet")
-    with pytest.raises(InputError, match="one of the tables to merge"):
+    with pytest.raises(InputError, match="inputs are never changed"):
         merge([a, a], tmp_path / "x" / ".." / "a.parquet")
     with pytest.raises(InputError, match="no such file"):
         merge([a, tmp_path / "b.parquet"], tmp_path / "all.parquet")

@@ -5,6 +5,7 @@ from typing import Unpack
 from torch import Tensor
 from torch.nn import functional as F
 
+from hilum.errors import InputError
 from hilum.training.losses.loss import Loss, LossOptions
 
 
@@ -28,6 +29,11 @@ class Asymmetric(Loss):
         **options: Unpack[LossOptions],
     ):
         super().__init__(counts, known, **options)
+        if min(gamma_neg, gamma_pos) < 0 or not 0 <= clip < 1:
+            told = f"gamma_neg {gamma_neg:g}, gamma_pos {gamma_pos:g}, clip {clip:g}"
+            raise InputError(
+                f"the asymmetric loss has {told}", do="give gammas of 0 or more and a clip from 0 to below 1"
+            )
         self.gamma_neg, self.gamma_pos, self.clip, self.focus_gradient = gamma_neg, gamma_pos, clip, focus_gradient
 
     def terms(self, logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from typing import Unpack
 from torch import Tensor
 from torch.nn import functional as F
 
+from hilum.errors import InputError
 from hilum.training.losses.loss import Loss, LossOptions
 
 
@@ -18,6 +19,8 @@ class Focal(Loss):
 
     def __init__(self, counts: Tensor, known: Tensor, *, gamma: float = 2.0, **options: Unpack[LossOptions]):
         super().__init__(counts, known, **options)
+        if gamma < 0:
+            raise InputError(f"the option gamma of the loss is {gamma}", do="give 0 or more")
         self.gamma = gamma
 
     def terms(self, logits: Tensor) -> tuple[Tensor, Tensor]:
