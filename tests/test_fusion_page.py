@@ -85,6 +85,24 @@ def test_what_self_training_brings(row):
     assert f"{head['recovered']:.0%}"[:-1] in TAUGHT
 
 
+def test_the_sentences_on_self_training():
+    page = TAUGHT.replace("\n", " ")
+    tiers = {row["case"]: row["tiers"] for row in SELF}
+    assert {row["runs"] for row in SELF} == {2}
+    for key, tier, words in (
+        ("recovered_over_noisy", "head", "recover {} to {} % of its gap"),
+        ("recovered", "head", "({} to {} % of the gap of labelled studies alone)"),
+        ("recovered_over_noisy", "all", "Over all findings it is {} to {} %"),
+    ):
+        parts = [round(100 * one[tier][key]) for one in tiers.values()]
+        assert words.format(min(parts), max(parts)) in page
+    above = {case: [one[tier]["gain_over_noisy"][1] > 0 for tier in ("head", "all")] for case, one in tiers.items()}
+    assert above == {"unlabelled": [True, False], "unknown": [True, True], "absent": [True, True]}
+    assert tiers["unlabelled"]["tail"]["gain_over_noisy"][2] < 0, "the tail loses"
+    for one in tiers.values():
+        assert one["all"]["map"]["labelled only, noisy"] < one["all"]["map"]["labelled only"]
+
+
 @pytest.mark.parametrize("row", SPLIT["rows"], ids=lambda row: row["what"])
 def test_what_the_split_by_image_flatters_on_real_images(row):
     maps = [interval(row[f"map, by {by}"]) for by in ("image", "patient")]
