@@ -391,7 +391,13 @@ def test_a_list_says_what_was_decided_and_whence_its_tables_are(tmp_path, monkey
     assert with_absolute_paths(recipe).studies == [f"here={tmp_path / 'a.parquet'}", str(tmp_path / "b.parquet")]
     assert without_folders(with_absolute_paths(recipe)).studies == ["here=a.parquet", "b.parquet"]
     said = []
-    begin("demo", [f"studies=[{','.join(named)}]", "split.valid=0.3"], tmp_path / "run", False, said.append)
+    begin(
+        "demo",
+        [f"studies=[{','.join(named)}]", "split.valid=0.3", "findings=null"],
+        tmp_path / "run",
+        False,
+        said.append,
+    )
     assert "studies   here: 6 images, 1 of 1 findings labelled." in said
 
 
