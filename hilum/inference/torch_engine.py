@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hilum.batches.augment import to_float
 from hilum.batches.dataset import Batch, Studies
 from hilum.bundle import Bundle, read_weights
-from hilum.errors import InputError, nearest
+from hilum.errors import InputError
 from hilum.inference.engines import Array, Engine, Reading, Views, labels_of
 from hilum.models.classifier import Classifier, rebuild_classifier
 from hilum.models.context import Context
@@ -30,7 +30,7 @@ def pick_device(wish: str = "auto") -> torch.device:
         return torch.device(next(name for name, count in there.items() if count))
     name, _, number = wish.lower().partition(":")
     if name not in there or not (number.isdigit() or not number):
-        raise InputError(f"there is no device {wish!r}", do=nearest(wish, ("auto", *there)))
+        raise InputError(f"there is no device {wish!r}", do="write auto, cpu, cuda, cuda:1 or mps")
     if int(number or 0) >= there[name]:
         raise InputError(f"this machine has no device {wish}", do="take auto, or cpu")
     return torch.device(wish.lower())

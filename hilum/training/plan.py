@@ -113,7 +113,7 @@ def _check_stage(stage: Stage, earlier: list[str]) -> None:
             raise InputError(f"train.{name} is {getattr(stage.train, name)}", do=f"give {low:g} to {high:g}")
     if stage.train.devices > 1 and "RANK" not in os.environ:
         count = stage.train.devices
-        raise InputError(f"train.devices is {count}, and this is one process", do=f"start it by torchrun --standalone --nproc-per-node {count} -m -- hilum.cli train ...")  # fmt: skip
+        raise InputError(f"train.devices is {count}, and this is one process", do=f"start it by `torchrun --standalone --nproc-per-node {count} -m -- hilum.cli train` and the same words")  # fmt: skip
     if stage.train.feature_cache == "on" and "backbone" not in stage.freeze:
         raise InputError(
             f"stage {stage.name}: train.feature_cache is on, but the backbone is trained",
