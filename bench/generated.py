@@ -80,11 +80,18 @@ def _images(file: Path) -> int:
     return len(labels_of(rows, finding_names(rows), level="image").ids)
 
 
-def gained(found: dict[str, Any]) -> dict[str, Any]:
-    """A comparison of no generated images with some, turned round: what these add."""
+def gained(row: dict[str, Any]) -> dict[str, Any]:
+    """A comparison of no generated images with some, turned round: what these add, over how many findings."""
+    found, count = row["map"], len(row["findings"])
     without, with_them = found["values"]
     less, low, high = found["difference"]
-    return {"without": without, "with": with_them, "gain": [-less, -high, -low], "told_apart": found["told_apart"]}
+    return {
+        "findings": count,
+        "without": without,
+        "with": with_them,
+        "gain": [-less, -high, -low],
+        "told_apart": found["told_apart"],
+    }
 
 
 def main() -> None:
@@ -106,7 +113,7 @@ def main() -> None:
     compared = compare(sides, given.folder / "truth.parquet", common=True, progress=shown)
     rows = []
     for arm, pair in zip(list(runs)[1:], compared["pairs"]):
-        tiers = {row: gained(found["map"]) for row in ROWS if (found := pair["macro"][row]) is not None}
+        tiers = {row: gained(found) for row in ROWS if (found := pair["macro"][row]) is not None}
         extra = extras[arm]
         rows.append({"what": arm, "images": _images(extra) if extra else 0, "tiers": tiers})
         for tier, found in tiers.items():

@@ -10,7 +10,6 @@ does not. Several seeds a row; differences over patients, and over paired traini
 """
 
 import argparse
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from result import save
+from system_rows import printed
 
 from hilum.atomic import ensure_folder
 from hilum.evaluation.compare import difference
@@ -34,7 +34,7 @@ from hilum.reproductions.page import spoken
 from hilum.reproductions.runs import Runs, Seeds
 from hilum.sources.phantom.benchmarks import BENCHMARKS, Benchmark
 from hilum.sources.phantom.source import draw_benchmark
-from hilum.tables import write_studies
+from hilum.tables import finding_names, labels_of, read_studies, write_studies
 
 WORLD, RECIPE, SEED, SIZE = "phantom-26-small", "phantom_small", 98, 64
 BALANCED = 20  # images of each finding in the balanced test set; findings with fewer are left out of every figure
@@ -43,19 +43,18 @@ SHARED = ["single_label=true", "train.level=image", "train.select=balanced_accur
 REPLICATES = 1000
 
 
-def row(name: str, *overrides: str, start: str | None = None) -> Row:
-    return Row(name, stage="main", start=start, overrides=["loss.name=softmax", *overrides])
+WEIGHTS = {"CB Softmax": "class_balanced", "RW Softmax": "inverse"}
+PRINTED = read_system("longtail_benchmark").rows
 
 
-ROWS = [
-    row(BASE),
-    row("CB Softmax", "loss.class_weights=class_balanced"),
-    row("RW Softmax", "loss.class_weights=inverse"),
-    row("MixUp", "train.mix={name: mixup, alpha: 0.2}"),
-    row("Balanced-MixUp", "train.mix={name: balanced_mixup, alpha: 0.2}"),
-    row("cRT", "freeze=[backbone]", "fresh=[head]", "train.sampler={name: balanced}", start=BASE),
-    row("tau-normalisation", "tau=[0.0, 0.25, 0.5, 0.75, 1.0]", start=BASE),
-]
+def row(name: str) -> Row:
+    """A row of the multi-label form with a softmax in place of its loss."""
+    kept = [one for one in PRINTED[name].overrides if not one.startswith(("loss=", "train.select="))]
+    weighed = [f"loss.class_weights={WEIGHTS[name]}"] if name in WEIGHTS else []
+    return replace(PRINTED[name], small=[], overrides=["loss.name=softmax", *weighed, *kept])
+
+
+ROWS = [row(name) for name in (BASE, *WEIGHTS, "MixUp", "Balanced-MixUp", "cRT", "tau-normalisation")]
 
 
 def drawn(folder: Path, training: int) -> Path:
@@ -69,6 +68,12 @@ def drawn(folder: Path, training: int) -> Path:
         mixed = pl.concat([made.studies.filter(~test), made.truth.filter(test)])
         write_studies(mixed, file, label_level="study", note=made.note)
     return file
+
+
+def training_images(studies: Path) -> int:
+    """Training images that a recipe with `single_label` keeps."""
+    table = read_studies(studies).filter(split="train")
+    return int(exactly_one(labels_of(table, finding_names(table), level="image").values).sum())
 
 
 def trainings(folder: Path, studies: Path, seeds: int, epochs: int) -> dict[str, list[Part]]:
@@ -139,7 +144,7 @@ def judged(made: dict[str, list[Part]], tier_of: dict[str, str]) -> dict[str, An
                 "gain": [gain.value, gain.low, gain.high],
                 "gain_over_trainings": over_trainings(np.array(single[BASE]), np.array(single[name])),
                 "per_training": single[name],
-                "theirs": printed(name),
+                "theirs": printed(PRINTED[name]),  # percent on NIH-CXR-LT and on MIMIC-CXR-LT
             }
         )
     return {
@@ -150,14 +155,6 @@ def judged(made: dict[str, list[Part]], tier_of: dict[str, str]) -> dict[str, An
         "balanced_images": len(few),
         "most_common": float(whole[BASE].found.max() / whole[BASE].found[chosen].sum()),
     }
-
-
-def printed(name: str) -> list[float]:
-    """Their balanced accuracy in percent on NIH-CXR-LT and on MIMIC-CXR-LT."""
-    remark = read_system("longtail_benchmark").rows[name].remark or ""
-    found = re.search(r"([\d.]+) / ([\d.]+)", remark)
-    assert found is not None
-    return [float(value) for value in found.groups()]
 
 
 def main() -> None:
@@ -194,6 +191,7 @@ def main() -> None:
             "goal": "the order of the published rows; there is no target",
             "command": f"python bench/single_label.py RUNS --seeds {given.seeds} --epochs {given.epochs} --training {given.training}",
             "seeds": given.seeds,
+            "training_images": training_images(studies),
         }
         | plain(found)
     )

@@ -62,12 +62,12 @@ class Entry:
 def _of_the_benchmark() -> list[Entry]:
     """The rows of Holste et al. 2022; their measure is balanced accuracy, so their gains are looked for in the tail."""
     rows = read_system("longtail_benchmark").rows
-    plain = _printed(rows["Softmax"])
+    plain = printed(rows["Softmax"])
     made = []
     for name, row in rows.items():
         if name == "Softmax" or "theirs" not in (row.remark or ""):
             continue
-        theirs = _printed(row)
+        theirs = printed(row)
         more = [one - other for one, other in zip(theirs, plain)]
         entry = Entry(
             name, row.overrides,
@@ -88,7 +88,7 @@ def _of_the_benchmark() -> list[Entry]:
     return made
 
 
-def _printed(row: Row) -> list[float]:
+def printed(row: Row) -> list[float]:
     """The two figures in a row's remark."""
     found = re.search(r"theirs ([\d.]+) / ([\d.]+)", row.remark or "")
     assert found, row.name

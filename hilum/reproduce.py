@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from hilum.atomic import ensure_folder, write_text
-from hilum.errors import InputError, nearest
+from hilum.errors import InputError
+from hilum.evaluation.evaluate import check_judging
 from hilum.evaluation.joined import KEYS
 from hilum.findings import FINDING_SETS, TIER_LISTS, finding_set
 from hilum.progress import Progress, silent
@@ -67,25 +68,26 @@ def reproduce(
         raise InputError(f"{plan.title} has no table {unknown[0]!r}", do=f"choose among {known}")
     folder = Path(runs or f"runs/reproduce-{system}{'-small' if small else ''}")
     studies, judge_by = Path(studies), Path(truth or studies)
+    table_of_studies = read_studies(studies)
     wanted = [table for table in plan.tables if not tables or table.name in tables]
     work = Runs(
         folder=folder,
         system=plan,
         recipe=plan.small if small else plan.recipe,
         overrides=overrides,
-        settle=_settler(studies, Path(cache) if cache else folder / "cache", overrides),
+        settle=_settler(studies, table_of_studies, Path(cache) if cache else folder / "cache", overrides),
         small=small,
         extra=_checked_extra(extra),
         seeds=Seeds(first=first_seeds or seeds, later=seeds),
         progress=progress,
         say=say,
     )
-    _check_judging(read_studies(studies), judge_by, level, tiers, replicates)
+    _check_judging(table_of_studies, judge_by, level, tiers, replicates)
     work.check()
     ensure_folder(folder)
     findings = finding_names(read_studies(judge_by))
     scored_by = tiers or (plan.tiers if _theirs(plan.tiers, findings) else "rule")
-    unlabelled = _unlabelled(read_studies(studies))
+    unlabelled = _unlabelled(table_of_studies)
     judged, skipped = [], []
     for table in wanted:
         files = {}
@@ -139,9 +141,8 @@ def _checked_extra(extra: str | Path | None) -> Path | None:
     return Path(extra)
 
 
-def _settler(studies: Path, cache: Path, overrides: Sequence[str]) -> Callable[[Recipe], Recipe]:
+def _settler(studies: Path, table: pl.DataFrame, cache: Path, overrides: Sequence[str]) -> Callable[[Recipe], Recipe]:
     """What makes a recipe fit the studies at hand, where the overrides do not say it."""
-    table = read_studies(studies)
     there = set(finding_names(table))
     said = {override.split("=")[0] for override in overrides}
     if misplaced := sorted(said & {"studies", "cache.folder"}):
@@ -160,10 +161,7 @@ def _settler(studies: Path, cache: Path, overrides: Sequence[str]) -> Callable[[
 
 def _check_judging(table: pl.DataFrame, judge_by: Path, level: Level, tiers: str | None, replicates: int) -> None:
     """Raise InputError for what would stop the judging, before anything is trained."""
-    if replicates < 2:
-        raise InputError(f"{replicates} replicates make no interval", do="take 2 or more, 1000 for a report")
-    if tiers not in (None, "rule", *TIER_LISTS):
-        raise InputError(f"there is no tier list {tiers!r}", do=nearest(str(tiers), ("rule", *TIER_LISTS)))
+    check_judging(replicates, tiers or "rule")
     if "split" in table.columns:
         parts = table["split"].drop_nulls().unique().to_list()
         table = table.filter(pl.col("split") == ("test" if "test" in parts else "valid"))

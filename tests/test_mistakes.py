@@ -18,20 +18,19 @@ from hilum.inference.pseudo import pseudo
 from hilum.inference.torch_engine import pick_device
 from hilum.recipe import parse_recipe
 from hilum.reproduce import reproduce
+from hilum.sources import import_studies
 from hilum.tables import Predictions, read_predictions, read_studies, write_predictions, write_studies
 from hilum.training.plan import check_recipe
 from hilum.training.run import train
 from hilum.training.view_classifier import views
-from tests.small import FINDINGS, small_studies, write_small_studies
+from tests.small import FINDINGS, short_run, small_studies, write_small_studies
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mistakes")
     write_small_studies(folder, patients=30)
-    options = [f"studies={folder / 'studies.parquet'}", f"cache.folder={folder / 'cache'}", "cache.size=32", "findings=null",
-               "train.epochs=1", "train.batch_size=16", "split.valid=0.3", "split.test=0.2"]  # fmt: skip
-    return train("demo", options, run=folder / "run")
+    return train("demo", short_run(folder), run=folder / "run")
 
 
 @pytest.fixture
@@ -130,23 +129,16 @@ def test_impossible_numbers_of_a_recipe(page, said, monkeypatch):
 )
 def test_the_corrected_command_finds_the_folder_free(run, tmp_path, wrong, right, said):
     (tmp_path / "NOT_A_BUNDLE").mkdir()
-    studies, cache = run / "studies.parquet", run.parent / "cache"
-    options = [f"studies={studies}", f"cache.folder={cache}", "cache.size=32", "train.epochs=1", "split.valid=0.3"]
+    options = short_run(run.parent)
     wrong = wrong.replace("NOT_A_BUNDLE", str(tmp_path / "NOT_A_BUNDLE"))
     with pytest.raises(InputError, match=said):
-        train("demo", [*options, "findings=null", wrong], run=tmp_path / "typo")
-    assert train("demo", [*options, "findings=null", right], run=tmp_path / "typo") == tmp_path / "typo"
+        train("demo", [*options, wrong], run=tmp_path / "typo")
+    assert train("demo", [*options, right], run=tmp_path / "typo") == tmp_path / "typo"
 
 
 def test_a_run_that_has_trained_is_never_taken_back(run, tmp_path):
-    options = [
-        f"studies={run / 'studies.parquet'}",
-        f"cache.folder={run.parent / 'cache'}",
-        "cache.size=32",
-        "findings=null",
-    ]
     with pytest.raises(InputError, match="not empty"):
-        train("demo", options, run=run)
+        train("demo", short_run(run.parent), run=run)
     assert (run / "bundle").is_dir()
 
 
@@ -221,3 +213,9 @@ def test_what_would_stop_the_judging_is_told_before_anything_is_trained(run, tmp
         with pytest.raises(InputError, match=said):
             reproduce("chexfusion", studies, small=True, runs=tmp_path / "runs", **options)
         assert not (tmp_path / "runs").exists()
+
+
+def test_an_import_does_not_replace_its_label_table(run, tmp_path):
+    labels = tmp_path / "labels.parquet"
+    labels.write_bytes((run / "studies.parquet").read_bytes())
+    refused(lambda output: import_studies("folder", run.parent, output, table=str(labels)), labels)

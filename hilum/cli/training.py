@@ -1,6 +1,5 @@
 """The verbs of training: from a recipe to a run, a whole demonstration, a published table, a teacher's labels."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -36,12 +35,13 @@ def train(
 ) -> None:
     """Train as a recipe says; bundle, predictions and report land in the run folder."""
     from hilum.progress import shown
+    from hilum.training.run import RANK
     from hilum.training.run import train as work
 
     if resume and run is None:
         raise InputError("--resume needs the run to go on with", do="name it with --run")
     folder = work(recipe, overrides or [], run=run, resume=resume, progress=shown, say=print)
-    if os.environ.get("RANK", "0") != "0":  # of several processes the first has the last word
+    if RANK:  # of several processes the first has the last word
         return
     print(f"Report: {folder / 'report' / 'report.html'}")
     tested = next((f for f in ("test", "valid") if (folder / f"predictions_{f}.parquet").exists()), "valid")

@@ -17,12 +17,11 @@ import numpy as np
 
 from hilum import __version__
 from hilum.atomic import refuse_replacing, write_text
-from hilum.errors import InputError, nearest
-from hilum.evaluation.evaluate import notes, plain, positive_patients, tiers_of, training_counts
+from hilum.evaluation.evaluate import check_judging, notes, plain, positive_patients, tiers_of, training_counts
 from hilum.evaluation.intervals import LEVEL, Fold, Resampled, Values, macro, mean_of_defined, percentile, resample
 from hilum.evaluation.matched import Matched, match
 from hilum.evaluation.ranking import Floats
-from hilum.findings import TIER_LISTS, TIERS
+from hilum.findings import TIERS
 from hilum.progress import Progress, silent
 from hilum.tables import Level
 
@@ -60,10 +59,7 @@ def compare(
     Raises InputError where there are fewer than two sides, where studies or findings differ (unless `common`), and
     wherever a file does not fit the study table. The order of rows, and of the runs of a side, has no say.
     """
-    if replicates < 2:
-        raise InputError(f"{replicates} replicates make no interval", do="take 2 or more, 1000 for a report")
-    if tiers != "rule" and tiers not in TIER_LISTS:
-        raise InputError(f"there is no tier list {tiers!r}", do=nearest(tiers, ("rule", *TIER_LISTS)))
+    check_judging(replicates, tiers)
     sides = [[side] if isinstance(side, str | Path) else list(side) for side in predictions]
     if output is not None:
         refuse_replacing(output, studies, *(file for side in sides for file in side))

@@ -64,10 +64,7 @@ def evaluate(
     single_label:  say in metrics.json, too, how often the one finding of studies that have exactly one scores highest.
     Raises InputError where the files do not fit each other; see hilum.evaluation.joined.
     """
-    if replicates < 2:
-        raise InputError(f"{replicates} replicates make no interval", do="take 2 or more, 1000 for a report")
-    if tiers != "rule" and tiers not in TIER_LISTS:
-        raise InputError(f"there is no tier list {tiers!r}", do=nearest(tiers, ("rule", *TIER_LISTS)))
+    check_judging(replicates, tiers)
     joined = join([predictions] if isinstance(predictions, str | Path) else predictions, studies, level)
     folder = ensure_folder(output)  # before the slow part
     content = judge(joined, replicates, seed, tiers, min_positives, average_all, progress)
@@ -78,6 +75,14 @@ def evaluate(
     write_text(folder / "metrics.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     write_text(folder / "report.html", page)
     return content
+
+
+def check_judging(replicates: int, tiers: str) -> None:
+    """Raise InputError for a number of replicates that makes no interval, and for a tier list that there is not."""
+    if replicates < 2:
+        raise InputError(f"{replicates} replicates make no interval", do="take 2 or more, 1000 for a report")
+    if tiers != "rule" and tiers not in TIER_LISTS:
+        raise InputError(f"there is no tier list {tiers!r}", do=nearest(tiers, ("rule", *TIER_LISTS)))
 
 
 def judge(

@@ -46,13 +46,12 @@ _LEAST = {
 def check_recipe(recipe: Recipe) -> None:
     """Raise InputError for the first name, option or number in the recipe that cannot work."""
     earlier: list[str] = []
+    spec = PixelSpec(recipe.cache.size, recipe.cache.fit, recipe.cache.tone)
     for stage in recipe.stages:
         _check_stage(stage, earlier)
         earlier.append(stage.name)
         if judge := stage.model.backbone.options.get("view_classifier"):
-            spec = PixelSpec(recipe.cache.size, recipe.cache.fit, recipe.cache.tone)
             check_pixels(spec, read_view_facts(judge).pixels, where=recipe.cache.folder)
-    PixelSpec(recipe.cache.size, recipe.cache.fit, recipe.cache.tone)
     transforms(recipe.predict.tta)
     if recipe.stages and recipe.stages[-1].objective.name not in ("labels", "none"):
         raise InputError(
